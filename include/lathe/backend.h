@@ -1,0 +1,73 @@
+// A device that executes operations. run() does what all devices have in common (checks, timing);
+// a device implements one execute() per operation, at the bottom of that operation's own file.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "lathe/ops.h"
+
+namespace lathe {
+
+// Memory of a device, freed with its owner. Contents are zero.
+using Buffer = std::unique_ptr<std::byte[], std::function<void(std::byte*)>>;
+
+// Told of every operation that ran, with its wall time in seconds.
+class Tracer {
+ public:
+  virtual ~Tracer() = default;
+  virtual void record(const char* name, const Cost& cost, double seconds) = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  template <class Op>
+  void run(const Op& op) {
+    check(op);
+    if (tracer_ == nullptr) return execute(op);
+    const double start = synchronized_now();
+    execute(op);
+    tracer_->record(Op::kName, cost(op), synchronized_now() - start);
+  }
+
+  virtual std::string description() const = 0;  // "cpu, 4 threads, AVX-512"
+  virtual Buffer allocate(std::int64_t bytes) = 0;
+  virtual void upload(const Tensor& to, const void* from) = 0;
+  virtual void download(void* to, const Tensor& from) = 0;
+  virtual void synchronize() = 0;
+
+  // Times every operation from here on; nullptr stops. Not owned.
+  void set_tracer(Tracer* tracer) { tracer_ = tracer; }
+
+ protected:
+  virtual void execute(const EmbeddingForward& op) = 0;
+  virtual void execute(const EmbeddingBackward& op) = 0;
+  virtual void execute(const LayerNormForward& op) = 0;
+  virtual void execute(const LayerNormBackward& op) = 0;
+  virtual void execute(const LinearForward& op) = 0;
+  virtual void execute(const LinearBackward& op) = 0;
+  virtual void execute(const AttentionForward& op) = 0;
+  virtual void execute(const AttentionBackward& op) = 0;
+  virtual void execute(const CrossEntropy& op) = 0;
+  virtual void execute(const AdamWUpdate& op) = 0;
+  virtual void execute(const SumOfSquares& op) = 0;
+  virtual void execute(const Sum& op) = 0;
+  virtual void execute(const Convert& op) = 0;
+  virtual void execute(const Fill& op) = 0;
+
+ private:
+  double synchronized_now();  // seconds, after all work given so far has ended
+
+  Tracer* tracer_ = nullptr;
+};
+
+// Threads this process may use: its affinity mask and cgroup CPU quota, at least 1.
+int available_threads();
+
+std::unique_ptr<Backend> make_cpu_backend(int threads);
+
+}  // namespace lathe
