@@ -74,12 +74,12 @@ void AdamW::update(std::int64_t step, double learning_rate) {
                            .grad_square_sum = square_sum_,
                            .decayed = decayed_,
                            .step = step,
-                           .learning_rate = static_cast<float>(learning_rate),
-                           .beta1 = static_cast<float>(options_.beta1),
-                           .beta2 = static_cast<float>(options_.beta2),
-                           .eps = static_cast<float>(options_.eps),
-                           .weight_decay = static_cast<float>(options_.weight_decay),
-                           .grad_clip = static_cast<float>(options_.grad_clip)});
+                           .learning_rate = learning_rate,
+                           .beta1 = options_.beta1,
+                           .beta2 = options_.beta2,
+                           .eps = options_.eps,
+                           .weight_decay = options_.weight_decay,
+                           .grad_clip = options_.grad_clip});
 }
 
 float AdamW::gradient_norm() const {

@@ -63,12 +63,16 @@ void Gpt2::forward_backward(const Batch& batch, float loss_scale, bool accumulat
                         .accumulate = accumulate});
 }
 
-void Gpt2::forward(const Batch& batch, bool accumulate) {
+void Gpt2::forward(const Batch& batch) {
   load(batch);
   forward_blocks();
   head_losses();
-  backend_.run(
-      Sum{.out = activations_.loss_sum, .x = activations_.losses, .accumulate = accumulate});
+}
+
+std::vector<float> Gpt2::losses() const {
+  std::vector<float> losses(static_cast<std::size_t>(activations_.losses.count()));
+  backend_.download(losses.data(), activations_.losses);
+  return losses;
 }
 
 float Gpt2::loss_sum() const {

@@ -91,11 +91,14 @@ class Gpt2 {
   // are those of the step's mean loss. `accumulate` adds to gradients and loss_sum.
   void forward_backward(const Batch& batch, float loss_scale, bool accumulate);
 
-  // Forward and loss alone.
-  void forward(const Batch& batch, bool accumulate);
+  // Forward and losses alone; loss_sum is not touched.
+  void forward(const Batch& batch);
 
   // Sum of the token losses since the last call that did not accumulate, in nats.
   float loss_sum() const;
+
+  // The losses of the last call's tokens, (B, T) in nats.
+  std::vector<float> losses() const;
 
   // Logits (V) of the token after `tokens`, at most seq_len of them.
   std::vector<float> next_token_logits(std::span<const std::int32_t> tokens);
