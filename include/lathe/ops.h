@@ -131,7 +131,7 @@ struct AdamWUpdate {
   Tensor grad_square_sum;                 // (1) fp32
   std::span<const ElementRange> decayed;  // sorted, disjoint: where weight_decay applies
   std::int64_t step;                      // 1 for the first update
-  float learning_rate, beta1, beta2, eps, weight_decay, grad_clip;
+  double learning_rate, beta1, beta2, eps, weight_decay, grad_clip;
 };
 
 // out = sum of x_i^2, summed in an order that depends on the count alone.
