@@ -81,6 +81,16 @@ std::string usage_line(const CommandSpec& command) {
   return line + " [options]\n";
 }
 
+// The defaults that training on the stories has instead.
+std::string stories_text() {
+  std::vector<std::string> words = {"Without", "--train", "the", "defaults", "are"};
+  for (const PresetValue& entry : stories_preset()) {
+    words.push_back(fmt::format("{} {},", entry.option, entry.value));
+  }
+  words.back().back() = '.';
+  return wrap(words, 0, " ") + "\n";
+}
+
 std::string version_text() {
   return "lathe " LATHE_VERSION "\n";
 }
@@ -158,8 +168,12 @@ std::string command_help(Command id) {
     text += fmt::format("\n{}:\n  {}\n", title(group), wrap(usages, 2, "  "));
   }
   text += fmt::format("\nExample: {}\n", command.example);
-  text += has_choices ? "Defaults stand in parentheses; of choices the first is the default. " : "";
-  return text + fmt::format("lathe {} --help-all says more.\n", command.name);
+  if (has_choices) {
+    text += "Defaults stand in parentheses; of choices the first is the default.\n";
+  }
+  if (find_option("train")->taken_by(id)) text += stories_text();
+  return text + fmt::format("`lathe {} --help-all` says what each of them means.\n", command.name);
+}
 }
 
 std::string options_help(Command id) {
@@ -178,7 +192,8 @@ std::string options_help(Command id) {
                           wrap(split_words(meaning), kIndent, " "));
     }
   }
-  return text + fmt::format("\nExample: {}\n", command.example);
+  text += fmt::format("\nExample: {}\n", command.example);
+  return find_option("train")->taken_by(id) ? text + stories_text() : text;
 }
 
 std::string options_markdown() {
@@ -190,7 +205,7 @@ std::string options_markdown() {
                         initial.empty() ? "" : fmt::format("`{}`", initial),
                         escape_bars(option.help), commands_of(option), on_resume_text(option));
   }
-  return text;
+  return text + "\n" + stories_text();
 }
 
 std::optional<std::string> help_text(std::span<const std::string> args) {

@@ -97,7 +97,7 @@ std::vector<std::string> node_values(const OptionSpec& option, const toml::node&
   return values;
 }
 
-std::string quoted(std::string_view text) {
+std::string toml_string(std::string_view text) {
   std::string result = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -115,11 +115,11 @@ std::string quoted(std::string_view text) {
 std::string toml_value(const Options& options, const OptionSpec& option) {
   const std::string text = value_text(options, option);
   if (option.is_number() || option.is_boolean()) return text;
-  if (!option.is_list()) return quoted(text);
+  if (!option.is_list()) return toml_string(text);
   std::string list;
   for (const std::string& value :
        options.*std::get<std::vector<std::string> Options::*>(option.member)) {
-    list += (list.empty() ? "" : ", ") + quoted(value);
+    list += (list.empty() ? "" : ", ") + toml_string(value);
   }
   return fmt::format("[{}]", list);
 }
