@@ -26,6 +26,8 @@ void watch_stop_signals() {
   }
 }
 
-int stop_signal() { return caught; }
+int stop_signal() {
+  return caught;
+}
 
 }  // namespace lathe
