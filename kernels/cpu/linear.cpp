@@ -51,17 +51,7 @@ void finish_d_x(const LinearBackward& op, const Tile& tile) {
         values[c] *= gelu_derivative(to_float(pre_gelu[c]));
       }
     }
-    store(row_of<T>(op.d_x, tile, r), values, tile.columns);
-  }
-}
-
-void finish_d_weight(const LinearBackward& op, const Tile& tile) {
-  for (std::int64_t r = 0; r < tile.rows; ++r) {
-    float* d_weight = row_of<float>(op.d_weight, tile, r);
-    if (op.accumulate) {
-      add(tile.at(r), d_weight, tile.columns);
-    }
-    store(d_weight, tile.at(r), tile.columns);
+    if (op.d_x.type() == DType::bf16) store(row_of<Bf16>(op.d_x, tile, r), values, tile.columns);
   }
 }
 
@@ -85,7 +75,9 @@ void add_up_columns(const LinearBackward& op, std::int64_t first) {
 
 void CpuBackend::execute(const LinearForward& op) {
   const Product product{.a = {.matrix = op.x, .transposed = false},
-                        .b = {.matrix = op.weight, .transposed = true}};
+                        .b = {.matrix = op.weight, .transposed = true},
+                        .c = {},  // out may hold the residual until the tile is done
+                        .accumulate = false};
   matmul_->run(product, [&op](const Tile& tile) {
     op.x.type() == DType::bf16 ? finish_forward<Bf16>(op, tile) : finish_forward<float>(op, tile);
   });
@@ -94,15 +86,19 @@ void CpuBackend::execute(const LinearForward& op) {
 void CpuBackend::execute(const LinearBackward& op) {
   const bool bf16 = op.x.type() == DType::bf16;
   if (!op.d_x.empty()) {
-    const Product product{.a = {.matrix = op.d_out, .transposed = false},
-                          .b = {.matrix = op.weight, .transposed = false}};
-    matmul_->run(product, [&op, bf16](const Tile& tile) {
+    const Product d_x{.a = {.matrix = op.d_out, .transposed = false},
+                      .b = {.matrix = op.weight, .transposed = false},
+                      .c = bf16 ? Tensor() : op.d_x,
+                      .accumulate = false};
+    matmul_->run(d_x, [&op, bf16](const Tile& tile) {
       bf16 ? finish_d_x<Bf16>(op, tile) : finish_d_x<float>(op, tile);
     });
   }
-  const Product product{.a = {.matrix = op.d_out, .transposed = true},
-                        .b = {.matrix = op.x, .transposed = false}};
-  matmul_->run(product, [&op](const Tile& tile) { finish_d_weight(op, tile); });
+  const Product d_weight{.a = {.matrix = op.d_out, .transposed = true},
+                         .b = {.matrix = op.x, .transposed = false},
+                         .c = op.d_weight,
+                         .accumulate = op.accumulate};
+  matmul_->run(d_weight, [](const Tile&) {});
   if (!op.d_bias.empty()) {
     const std::int64_t tasks = (op.d_bias.size(0) + kBiasColumns - 1) / kBiasColumns;
     parallel_for(tasks, [&op, bf16](std::int64_t i) {

@@ -1,80 +1,204 @@
 #include "matmul.h"
 
-#include <dnnl.h>
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <dnnl.hpp>
 
-#include "lathe/error.h"
+#include "thread_scratch.h"
 
 namespace lathe {
 namespace {
 
-// Columns of a and rows of b that are widened to fp32 at a time.
-constexpr std::int64_t kDepthBlock = 512;
+const dnnl::engine& cpu_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
 
-// A rectangle of a factor as oneDNN takes it: fp32 memory, and whether to read it transposed.
-struct Operand {
-  const float* data;
-  std::int64_t leading;
-  char transposed;
+// Columns of a and rows of b that are widened at a time: with tiles of the default size, both
+// blocks stay in a second-level cache of 1 MiB.
+constexpr std::int64_t kDepthBlock = 256;
+
+// Kernels kept. A training run needs some tens; sampling meets a new length with every token.
+constexpr std::size_t kMaxKernels = 512;
+
+// Floats rounded up to whole cache lines.
+std::int64_t line_up(std::int64_t count) {
+  return ceil_div(count, 16) * 16;
+}
+
+// The first value of the rectangle of a factor that starts at (row, column), and its strides.
+struct Block {
+  void* data;
+  std::int64_t stride;
 };
 
-// Rows [row, row + rows) and columns [column, column + columns) of the factor.
-Operand operand(const Factor& factor, std::int64_t row, std::int64_t column, std::int64_t rows,
-                std::int64_t columns, std::vector<float>& widened) {
-  if (factor.transposed) {
-    std::swap(row, column);
-    std::swap(rows, columns);
-  }
-  const std::int64_t leading = factor.matrix.size(1);
-  const char transposed = factor.transposed ? 'T' : 'N';
-  if (factor.matrix.type() == DType::fp32) {
-    return {factor.matrix.as<float>() + row * leading + column, leading, transposed};
-  }
-  widened.resize(std::max(widened.size(), static_cast<std::size_t>(rows * columns)));
+Block block_of(const Factor& factor, std::int64_t row, std::int64_t column) {
+  if (factor.transposed) std::swap(row, column);
+  const std::int64_t stride = factor.matrix.size(1);
+  auto* data = static_cast<std::byte*>(factor.matrix.data());
+  return {data + (row * stride + column) * size_of(factor.matrix.type()), stride};
+}
+
+// The same rectangle widened to fp32, dense.
+Block widened(const Factor& factor, std::int64_t row, std::int64_t column, std::int64_t rows,
+              std::int64_t columns, float* values) {
+  const Block block = block_of(factor, row, column);
+  if (factor.transposed) std::swap(rows, columns);
   for (std::int64_t r = 0; r < rows; ++r) {
-    const Bf16* from = factor.matrix.as<Bf16>() + (row + r) * leading + column;
-    float* to = widened.data() + r * columns;
+    const Bf16* __restrict from = static_cast<const Bf16*>(block.data) + r * block.stride;
+    float* __restrict to = values + r * columns;
 #pragma omp simd
     for (std::int64_t c = 0; c < columns; ++c) to[c] = to_float(from[c]);
   }
-  return {widened.data(), columns, transposed};
+  return {values, columns};
+}
+
+Tile tile_at(const Product& product, TileShape shape, std::int64_t down, std::int64_t across) {
+  const std::int64_t row = down * shape.rows, column = across * shape.columns;
+  const std::int64_t columns = std::min(shape.columns, product.columns() - column);
+  const bool in_place = !product.c.empty();
+  const std::int64_t stride = in_place ? product.c.size(1) : columns;
+  return {.row = row,
+          .column = column,
+          .rows = std::min(shape.rows, product.rows() - row),
+          .columns = columns,
+          .values = in_place ? product.c.as<float>() + row * stride + column : nullptr,
+          .stride = stride};
+}
+
+dnnl::memory::desc matrix_desc(std::int64_t rows, std::int64_t columns,
+                               dnnl::memory::data_type type, std::int64_t stride, bool transposed) {
+  const dnnl::memory::dims strides =
+      transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1};
+  return dnnl::memory::desc({rows, columns}, type, strides);
 }
 
 }  // namespace
 
+struct Matmul::Kernel {
+  explicit Kernel(const KernelKey& key)
+      : a(matrix_desc(key.rows, key.depth, type_of(key), key.a_stride, key.a_transposed)),
+        b(matrix_desc(key.depth, key.columns, type_of(key), key.b_stride, key.b_transposed)),
+        c(matrix_desc(key.rows, key.columns, dnnl::memory::data_type::f32, key.c_stride, false)) {
+    dnnl::primitive_attr attributes;
+    // The library's own scratchpad belongs to the kernel, which threads share.
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (key.accumulate) {
+      dnnl::post_ops add;
+      add.append_sum();
+      attributes.set_post_ops(add);
+    }
+    const dnnl::matmul::primitive_desc description({a, b, c}, attributes, cpu_engine());
+    scratchpad = description.scratchpad_desc();
+    primitive = dnnl::matmul(description);
+  }
+
+  static dnnl::memory::data_type type_of(const KernelKey& key) {
+    return key.bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+  }
+
+  dnnl::memory::desc a, b, c, scratchpad;
+  dnnl::matmul primitive;
+};
+
+Bf16Products best_bf16_products() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::avx512_core_bf16:
+    case dnnl::cpu_isa::avx512_core_amx:
+      return Bf16Products::native;
+    default:
+      return Bf16Products::widened;
+  }
+}
+
+// Chosen by a model of the time of one thread per tile: a multiply-add per product, plus what it
+// takes to bring each factor and the result into place, in units of multiply-adds; summed over
+// some numbers of threads that share the tiles.
 TileShape default_tile_shape(const Product&) {
   return {.rows = 256, .columns = 384};
 }
 
-Matmul::Matmul(int threads) : threads_(threads), workspaces_(static_cast<std::size_t>(threads)) {}
+Matmul::Matmul(int threads, Bf16Products bf16_products)
+    : threads_(threads), bf16_products_(bf16_products) {}
 
-Tile Matmul::multiply(const Product& product, TileShape shape, std::int64_t tile_row,
-                      std::int64_t tile_column) {
-  Workspace& workspace = workspaces_[static_cast<std::size_t>(omp_get_thread_num())];
-  Tile tile{.row = tile_row * shape.rows,
-            .column = tile_column * shape.columns,
-            .rows = std::min(shape.rows, product.rows() - tile_row * shape.rows),
-            .columns = std::min(shape.columns, product.columns() - tile_column * shape.columns),
-            .values = nullptr};
-  workspace.tile.resize(
-      std::max(workspace.tile.size(), static_cast<std::size_t>(tile.rows * tile.columns)));
-  tile.values = workspace.tile.data();
+Matmul::~Matmul() = default;
 
-  const bool widen = product.a.matrix.type() == DType::bf16;
-  const std::int64_t block = widen ? kDepthBlock : product.depth();
-  for (std::int64_t k = 0; k < product.depth(); k += block) {
-    const std::int64_t depth = std::min(block, product.depth() - k);
-    const Operand a = operand(product.a, tile.row, k, tile.rows, depth, workspace.a);
-    const Operand b = operand(product.b, k, tile.column, depth, tile.columns, workspace.b);
-    const dnnl_status_t status =
-        dnnl_sgemm(a.transposed, b.transposed, tile.rows, tile.columns, depth, 1.0f, a.data,
-                   a.leading, b.data, b.leading, k == 0 ? 0.0f : 1.0f, tile.values, tile.columns);
-    if (status != dnnl_success) {
-      throw Error(ExitCode::internal,
-                  fmt::format("oneDNN sgemm failed with status {}", static_cast<int>(status)));
+bool Matmul::widens(const Product& product) const {
+  return product.a.matrix.type() == DType::bf16 && bf16_products_ == Bf16Products::widened;
+}
+
+std::int64_t Matmul::depth_block(const Product& product) const {
+  return widens(product) ? kDepthBlock : product.depth();
+}
+
+Matmul::KernelKey Matmul::key(const Product& product, const Tile& tile, std::int64_t k) const {
+  const bool widen = widens(product);
+  const std::int64_t depth = std::min(depth_block(product), product.depth() - k);
+  const auto stride = [widen](const Factor& factor, std::int64_t rows, std::int64_t columns) {
+    if (!widen) return factor.matrix.size(1);
+    return factor.transposed ? rows : columns;
+  };
+  return {.rows = tile.rows,
+          .columns = tile.columns,
+          .depth = depth,
+          .a_stride = stride(product.a, tile.rows, depth),
+          .b_stride = stride(product.b, depth, tile.columns),
+          .c_stride = tile.stride,
+          .a_transposed = product.a.transposed,
+          .b_transposed = product.b.transposed,
+          .bf16 = product.a.matrix.type() == DType::bf16 && !widen,
+          .accumulate = k > 0 || product.accumulate};
+}
+
+void Matmul::prepare(const Product& product, TileShape shape) {
+  if (kernels_.size() > kMaxKernels) kernels_.clear();
+  const std::int64_t block = depth_block(product);
+  const std::int64_t last_down = (product.rows() - 1) / shape.rows;
+  const std::int64_t last_across = (product.columns() - 1) / shape.columns;
+  const std::int64_t last_k = (product.depth() - 1) / block * block;
+  // Only the first and the last of anything can differ from the others.
+  for (const std::int64_t down : {std::int64_t{0}, last_down}) {
+    for (const std::int64_t across : {std::int64_t{0}, last_across}) {
+      for (const std::int64_t k : {std::int64_t{0}, std::min(block, last_k), last_k}) {
+        const KernelKey wanted = key(product, tile_at(product, shape, down, across), k);
+        std::unique_ptr<Kernel>& kernel = kernels_[wanted];
+        if (kernel != nullptr) continue;
+        kernel = std::make_unique<Kernel>(wanted);
+        const auto bytes = static_cast<std::int64_t>(kernel->scratchpad.get_size());
+        scratchpad_floats_ = std::max(scratchpad_floats_, ceil_div(bytes, sizeof(float)));
+      }
     }
+  }
+}
+
+Tile Matmul::multiply(const Product& product, TileShape shape, std::int64_t down,
+                      std::int64_t across) {
+  Tile tile = tile_at(product, shape, down, across);
+  const std::int64_t block = depth_block(product);
+  // Sizes of the parts of this thread's scratch.
+  const bool widen = widens(product);
+  const std::int64_t a_count = widen ? line_up(tile.rows * block) : 0;
+  const std::int64_t b_count = widen ? line_up(tile.columns * block) : 0;
+  const std::int64_t tile_count = product.c.empty() ? line_up(tile.rows * tile.columns) : 0;
+  float* scratch = ThreadScratch::floats(tile_count + a_count + b_count + scratchpad_floats_);
+  if (product.c.empty()) tile.values = scratch;
+  float* a_values = scratch + tile_count;
+  float* b_values = a_values + a_count;
+  float* scratchpad = b_values + b_count;
+
+  const dnnl::engine& engine = cpu_engine();
+  dnnl::stream stream(engine);
+  for (std::int64_t k = 0; k < product.depth(); k += block) {
+    const KernelKey wanted = key(product, tile, k);
+    const Kernel& kernel = *kernels_.at(wanted);
+    const Block a = widen ? widened(product.a, tile.row, k, tile.rows, wanted.depth, a_values)
+                          : block_of(product.a, tile.row, k);
+    const Block b = widen ? widened(product.b, k, tile.column, wanted.depth, tile.columns, b_values)
+                          : block_of(product.b, k, tile.column);
+    kernel.primitive.execute(
+        stream, {{DNNL_ARG_SRC, dnnl::memory(kernel.a, engine, a.data)},
+                 {DNNL_ARG_WEIGHTS, dnnl::memory(kernel.b, engine, b.data)},
+                 {DNNL_ARG_DST, dnnl::memory(kernel.c, engine, tile.values)},
+                 {DNNL_ARG_SCRATCHPAD, dnnl::memory(kernel.scratchpad, engine, scratchpad)}});
   }
   return tile;
 }

@@ -1,15 +1,16 @@
-// Products of row-major matrices, c = a b with fp32 accumulation, cut into a grid of tiles over c.
-// The grid follows from sizes and types alone and every tile is one single-threaded computation,
-// so the bits of c do not depend on the number of threads. (oneDNN called for all of c splits the
-// work by thread count, and with it the order of its sums.)
+// Products of row-major matrices with fp32 accumulation, cut into a grid of tiles over the result.
+// The grid follows from sizes and types alone and every tile is computed by one thread, so the
+// bits of a result do not depend on the number of threads. (oneDNN called for a whole product cuts
+// the work by thread count, and with it the order of its sums.)
 #pragma once
 
 #include <omp.h>
 
 #include <cstdint>
-#include <vector>
+#include <map>
+#include <memory>
 
-#include "lathe/backend.h"
+#include "compute_type.h"
 #include "lathe/tensor.h"
 
 namespace lathe {
@@ -23,37 +24,47 @@ struct Factor {
   std::int64_t columns() const { return matrix.size(transposed ? 0 : 1); }
 };
 
-// c = a b, with a (M, K), b (K, N) of one type.
+// a b, with a (M, K) and b (K, N) of one type.
 struct Product {
   Factor a, b;
+  Tensor c;         // (M, N) fp32, where the tiles are made; empty: in memory of their threads
+  bool accumulate;  // add to c
 
   std::int64_t rows() const { return a.rows(); }
   std::int64_t columns() const { return b.columns(); }
   std::int64_t depth() const { return a.columns(); }
 };
 
-// A rectangle of c: its values stand in a buffer of the thread that made it.
+// A rectangle of a product.
 struct Tile {
-  std::int64_t row, column;    // of the first value in c
+  std::int64_t row, column;    // of its first value in the product
   std::int64_t rows, columns;  // of the rectangle
-  float* values;               // (rows, columns), dense
+  float* values;
+  std::int64_t stride;  // from row to row of values
 
-  float* at(std::int64_t r) const { return values + r * columns; }
+  float* at(std::int64_t r) const { return values + r * stride; }
 };
 
 struct TileShape {
   std::int64_t rows, columns;
 };
 
-// The shape a product's tiles have by default: a function of sizes and type alone.
+// The shape of a product's tiles unless told otherwise: a function of sizes and type alone.
 TileShape default_tile_shape(const Product& product);
+
+// How bf16 factors are multiplied: by the processor's own bf16 instructions, or widened to fp32
+// block by block. oneDNN emulates the former where they are missing, four times slower than the
+// latter, and not at all without AVX-512.
+enum class Bf16Products { native, widened };
+Bf16Products best_bf16_products();
 
 class Matmul {
  public:
-  explicit Matmul(int threads);
+  explicit Matmul(int threads, Bf16Products bf16_products = best_bf16_products());
+  ~Matmul();
 
-  // Calls finish(tile) for every tile of the product, each once, on any thread, while its values
-  // are in that thread's cache: finish turns them into the result and stores it.
+  // Calls finish(tile) for every tile, each once, on any thread, while it is in that thread's
+  // cache.
   template <class Finish>
   void run(const Product& product, const Finish& finish) {
     run(product, default_tile_shape(product), finish);
@@ -61,22 +72,18 @@ class Matmul {
 
   template <class Finish>
   void run(const Product& product, TileShape shape, const Finish& finish) {
-    const std::int64_t tile_rows = (product.rows() + shape.rows - 1) / shape.rows;
-    const std::int64_t tile_columns = (product.columns() + shape.columns - 1) / shape.columns;
     const OneThreadEach one_thread_each;
+    prepare(product, shape);
+    const std::int64_t across = ceil_div(product.columns(), shape.columns);
+    const std::int64_t down = ceil_div(product.rows(), shape.rows);
 #pragma omp parallel for num_threads(threads_) schedule(dynamic)
-    for (std::int64_t i = 0; i < tile_rows * tile_columns; ++i) {
-      finish(multiply(product, shape, i / tile_columns, i % tile_columns));
+    for (std::int64_t i = 0; i < down * across; ++i) {
+      finish(multiply(product, shape, i / across, i % across));
     }
   }
 
  private:
-  // Memory of one thread, kept from call to call.
-  struct Workspace {
-    std::vector<float> tile, a, b;
-  };
-
-  // Makes oneDNN use only the calling thread, inside a parallel region and outside.
+  // Makes oneDNN use only the calling thread, in a parallel region and outside.
   class OneThreadEach {
    public:
     OneThreadEach() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
@@ -88,11 +95,25 @@ class Matmul {
     int before_;
   };
 
-  Tile multiply(const Product& product, TileShape shape, std::int64_t tile_row,
-                std::int64_t tile_column);
+  // What oneDNN compiles a kernel for.
+  struct KernelKey {
+    std::int64_t rows, columns, depth, a_stride, b_stride, c_stride;
+    bool a_transposed, b_transposed, bf16, accumulate;
+    auto operator<=>(const KernelKey&) const = default;
+  };
+  struct Kernel;
+
+  bool widens(const Product& product) const;
+  std::int64_t depth_block(const Product& product) const;
+  KernelKey key(const Product& product, const Tile& tile, std::int64_t k) const;
+  // Makes every kernel that the product's tiles need, while no other thread looks.
+  void prepare(const Product& product, TileShape shape);
+  Tile multiply(const Product& product, TileShape shape, std::int64_t down, std::int64_t across);
 
   int threads_;
-  std::vector<Workspace> workspaces_;
+  Bf16Products bf16_products_;
+  std::map<KernelKey, std::unique_ptr<Kernel>> kernels_;
+  std::int64_t scratchpad_floats_ = 0;  // the most that any of them asks for
 };
 
 }  // namespace lathe
