@@ -85,7 +85,8 @@ void validate(const ModelConfig& config) {
   if (config.channels % config.heads != 0) {
     std::string divisors;
     for (std::int64_t h = 1; h <= config.channels && h <= 64; ++h) {
-      if (config.channels % h == 0) divisors += fmt::format("{}{}", divisors.empty() ? "" : ", ", h);
+      if (config.channels % h == 0)
+        divisors += fmt::format("{}{}", divisors.empty() ? "" : ", ", h);
     }
     throw Error(ExitCode::usage, fmt::format("--heads {}: does not divide --channels {}; {} would",
                                              config.heads, config.channels, divisors));
@@ -96,7 +97,9 @@ std::int64_t ParameterSpec::count() const {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
-std::int64_t ParameterSpec::padded_count() const { return count() / shape[0] * padded_rows; }
+std::int64_t ParameterSpec::padded_count() const {
+  return count() / shape[0] * padded_rows;
+}
 
 std::vector<ParameterSpec> parameter_specs(const ModelConfig& config) {
   using enum ParameterSpec::Init;

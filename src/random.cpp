@@ -7,8 +7,12 @@
 namespace lathe {
 namespace {
 
-std::uint32_t high(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
-std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
+std::uint32_t high(std::uint64_t x) {
+  return static_cast<std::uint32_t>(x >> 32);
+}
+std::uint32_t low(std::uint64_t x) {
+  return static_cast<std::uint32_t>(x);
+}
 
 double to_unit(std::uint32_t upper, std::uint32_t lower) {
   const std::uint64_t bits = (std::uint64_t{upper} << 32 | lower) >> 11;

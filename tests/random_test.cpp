@@ -15,8 +15,7 @@ TEST(Philox, KnownAnswers) {
   const RandomKey zeros{.seed = 0, .stream = static_cast<RandomStream>(0), .substream = 0};
   EXPECT_EQ(philox(zeros, 0),
             (std::array<std::uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  const RandomKey ones{
-      .seed = ~0ull, .stream = static_cast<RandomStream>(~0u), .substream = ~0u};
+  const RandomKey ones{.seed = ~0ull, .stream = static_cast<RandomStream>(~0u), .substream = ~0u};
   EXPECT_EQ(philox(ones, ~0ull),
             (std::array<std::uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
 }

@@ -11,8 +11,12 @@ struct Bf16 {
   std::uint16_t bits;
 };
 
-inline float to_float(Bf16 x) { return std::bit_cast<float>(std::uint32_t{x.bits} << 16); }
-inline float to_float(float x) { return x; }
+inline float to_float(Bf16 x) {
+  return std::bit_cast<float>(std::uint32_t{x.bits} << 16);
+}
+inline float to_float(float x) {
+  return x;
+}
 
 // Branch-free so that loops over it vectorise. A NaN stays a NaN (quiet bit set).
 inline Bf16 to_bf16(float x) {

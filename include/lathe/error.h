@@ -9,12 +9,12 @@ namespace lathe {
 
 enum class ExitCode {
   finished = 0,
-  internal = 1,       // a defect of Lathe
-  usage = 2,          // options and configuration
-  data = 3,           // data files
-  checkpoint = 4,     // checkpoints, also --resume with none
+  internal = 1,    // a defect of Lathe
+  usage = 2,       // options and configuration
+  data = 3,        // data files
+  checkpoint = 4,  // checkpoints, also --resume with none
   out_of_memory = 5,
-  storage = 6,        // writing failed; the last good checkpoint is intact
+  storage = 6,  // writing failed; the last good checkpoint is intact
   diverged = 7,
 };
 

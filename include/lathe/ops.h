@@ -124,14 +124,14 @@ struct ElementRange {
 // on the device, so that the norm needs no round trip. grad_clip 0 is off.
 struct AdamWUpdate {
   static constexpr const char* kName = "adamw_update";
-  Tensor parameter;        // (P) compute; with fp32 it is its own master
-  Tensor master;           // (P) fp32, or empty when parameter is fp32
-  Tensor m, v;             // (P) fp32
-  Tensor gradient;         // (P) fp32
-  Tensor grad_square_sum;  // (1) fp32
+  Tensor parameter;                       // (P) compute; with fp32 it is its own master
+  Tensor master;                          // (P) fp32, or empty when parameter is fp32
+  Tensor m, v;                            // (P) fp32
+  Tensor gradient;                        // (P) fp32
+  Tensor grad_square_sum;                 // (1) fp32
   std::span<const ElementRange> decayed;  // sorted, disjoint: where weight_decay applies
   std::int64_t step;                      // 1 for the first update
-  float learning_rate, beta1, beta2, eps, weight_decay, grad_clip;
+  double learning_rate, beta1, beta2, eps, weight_decay, grad_clip;
 };
 
 // out = sum of x_i^2, summed in an order that depends on the count alone.

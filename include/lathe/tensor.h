@@ -15,7 +15,9 @@ namespace lathe {
 
 enum class DType : std::uint8_t { fp32, bf16, int32 };
 
-constexpr std::int64_t size_of(DType type) { return type == DType::bf16 ? 2 : 4; }
+constexpr std::int64_t size_of(DType type) {
+  return type == DType::bf16 ? 2 : 4;
+}
 std::string to_string(DType type);
 
 template <class T>
@@ -41,9 +43,7 @@ class Tensor {
   DType type() const { return type_; }
   int rank() const { return rank_; }
   // Size of dimension `i`; negative counts from the last: size(-1) is the row length.
-  std::int64_t size(int i) const {
-    return shape_[static_cast<std::size_t>(i < 0 ? rank_ + i : i)];
-  }
+  std::int64_t size(int i) const { return shape_[static_cast<std::size_t>(i < 0 ? rank_ + i : i)]; }
   std::int64_t count() const {  // elements
     std::int64_t n = 1;
     for (int i = 0; i < rank_; ++i) n *= size(i);

@@ -35,10 +35,10 @@ testing::AssertionResult near_in_norm(std::span<const float> actual,
   }
   const double bound = norm > 0 ? tolerance * std::sqrt(norm) : tolerance;
   if (std::sqrt(error) <= bound) return testing::AssertionSuccess();
-  return testing::AssertionFailure()
-         << fmt::format("difference {:.3g} of norm {:.3g} is above {:.3g}; worst at [{}]: {} for {}",
-                        std::sqrt(error), std::sqrt(norm), bound, worst_at, actual[worst_at],
-                        expected[worst_at]);
+  return testing::AssertionFailure() << fmt::format(
+             "difference {:.3g} of norm {:.3g} is above {:.3g}; worst at [{}]: {} for {}",
+             std::sqrt(error), std::sqrt(norm), bound, worst_at, actual[worst_at],
+             expected[worst_at]);
 }
 
 testing::AssertionResult near_each(std::span<const float> actual, std::span<const double> expected,
@@ -48,8 +48,9 @@ testing::AssertionResult near_each(std::span<const float> actual, std::span<cons
     const double difference = std::abs(actual[i] - expected[i]);
     const bool finite = std::isfinite(actual[i]) && std::isfinite(expected[i]);
     if (!finite || !(difference <= absolute + relative * std::abs(expected[i]))) {
-      return testing::AssertionFailure() << fmt::format("[{}] is {}, expected {}, difference {:.3g}",
-                                                        i, actual[i], expected[i], difference);
+      return testing::AssertionFailure()
+             << fmt::format("[{}] is {}, expected {}, difference {:.3g}", i, actual[i], expected[i],
+                            difference);
     }
   }
   return testing::AssertionSuccess();

@@ -1,0 +1,133 @@
+// GPT-2 (Radford et al. 2019), written once over the operations of ops.h: learned positions,
+// LayerNorm before each sublayer, tanh GELU, output head tied to the token embedding.
+//
+// All memory is taken by the constructor. Dimensions as in ops.h; N = B*T rows of a micro-batch.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lathe/arena.h"
+#include "lathe/backend.h"
+#include "lathe/model_config.h"
+
+namespace lathe {
+
+enum class Recompute { none, block };
+
+struct ModelOptions {
+  std::int64_t micro_batch;  // most sequences of one call
+  std::int64_t seq_len;      // most positions of one call, at most the model's context
+  DType precision;           // compute type: fp32 or bf16
+  Recompute recompute;       // block: keep only each block's input, run its forward again
+  bool training;             // false: no gradients, no memory for them
+};
+
+// Tokens and targets of a micro-batch, (B, T) each, on the host.
+struct Batch {
+  std::int64_t sequences, seq_len;
+  std::span<const std::int32_t> tokens;
+  std::span<const std::int32_t> targets;  // the token after each token
+};
+
+struct LinearParameters {
+  Tensor weight, bias;  // (O, I), (O)
+};
+struct LayerNormParameters {
+  Tensor gain, bias;  // (C), (C)
+};
+struct BlockParameters {
+  LayerNormParameters ln1;
+  LinearParameters qkv, attention_proj;  // (3C, C), (C, C)
+  LayerNormParameters ln2;
+  LinearParameters fc, mlp_proj;  // (4C, C), (C, 4C)
+};
+struct ModelParameters {
+  Tensor token_embedding;     // (Vp, C)
+  Tensor position_embedding;  // (context, C)
+  std::vector<BlockParameters> blocks;
+  LayerNormParameters final_ln;
+};
+
+// What a block's forward keeps for its backward.
+struct BlockActivations {
+  Tensor ln1, ln1_mean, ln1_rstd;  // (N, C), (N), (N)
+  Tensor qkv;                      // (B, T, 3C)
+  Tensor attention, log_sum_exp;   // (B, T, C), (B, H, T)
+  Tensor middle;                   // (N, C) residual stream between the sublayers
+  Tensor ln2, ln2_mean, ln2_rstd;  // (N, C), (N), (N)
+  Tensor pre_gelu, gelu;           // (N, 4C)
+};
+
+struct Activations {
+  Tensor tokens, targets;        // (B, T) int32
+  std::vector<Tensor> residual;  // L + 1 of (N, C): each block's input, and the last output
+  std::vector<BlockActivations>
+      blocks;  // L; with recompute or without training all the same memory
+  Tensor final_ln, final_ln_mean, final_ln_rstd;  // (N, C), (N), (N)
+  Tensor logits;                                  // (head rows, Vp), one chunk at a time
+  Tensor losses, loss_sum;                        // (N), (1) fp32
+  Tensor d_residual, d_narrow;                    // (N, C); training only
+  Tensor d_wide;                                  // (N, 4C); training only
+};
+
+// Places the activations of B sequences of T positions.
+Activations lay_out_activations(Arena& arena, const ModelConfig& config,
+                                const ModelOptions& options, std::int64_t B, std::int64_t T);
+
+class Gpt2 {
+ public:
+  Gpt2(Backend& backend, const ModelConfig& config, const ModelOptions& options);
+
+  const ModelConfig& config() const { return config_; }
+  const ModelOptions& options() const { return options_; }
+  const std::vector<ParameterSpec>& specs() const { return specs_; }
+
+  Tensor parameters() const;  // flat, (P) compute, laid out by specs()
+  Tensor gradients() const;   // flat, (P) fp32
+
+  // Forward, loss and backward of one micro-batch. `loss_scale` is 1 / (tokens per step): gradients
+  // are those of the step's mean loss. `accumulate` adds to gradients and loss_sum.
+  void forward_backward(const Batch& batch, float loss_scale, bool accumulate);
+
+  // Forward and losses alone; loss_sum is not touched.
+  void forward(const Batch& batch);
+
+  // Sum of the token losses since the last call that did not accumulate, in nats.
+  float loss_sum() const;
+
+  // The losses of the last call's tokens, (B, T) in nats.
+  std::vector<float> losses() const;
+
+  // Logits (V) of the token after `tokens`, at most seq_len of them.
+  std::vector<float> next_token_logits(std::span<const std::int32_t> tokens);
+
+ private:
+  void load(const Batch& batch);
+  void forward_blocks();
+  void forward_block(std::size_t layer);
+  void backward_block(std::size_t layer, bool accumulate);
+  void head_losses();
+  void head_forward_backward(float loss_scale, bool accumulate);
+  LinearForward head_chunk(std::int64_t begin, std::int64_t rows) const;
+
+  Backend& backend_;
+  ModelConfig config_;
+  ModelOptions options_;
+  std::vector<ParameterSpec> specs_;
+  Buffer parameter_memory_, gradient_memory_, activation_memory_;
+  ModelParameters values_, gradients_;
+  Activations activations_;
+  std::int64_t batch_ = 0, time_ = 0;  // the shape activations_ is laid out for
+};
+
+// The parameter tensors within flat memory of one element per entry of parameter_specs.
+ModelParameters bind_parameters(const std::vector<ParameterSpec>& specs, const Tensor& memory);
+
+// Writes GPT-2's initial values into flat fp32 memory: a pure function of (seed, parameter's
+// place in specs, element), whatever the padding.
+void initialize_parameters(Backend& backend, const std::vector<ParameterSpec>& specs,
+                           const Tensor& memory, std::uint64_t seed);
+
+}  // namespace lathe

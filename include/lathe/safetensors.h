@@ -1,0 +1,76 @@
+// safetensors files: tensors by name in one file, behind a JSON header (docs/formats.md).
+// The reader enforces every rule of the format, so what it lists can be read without a check.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lathe/backend.h"
+#include "lathe/error.h"
+#include "lathe/files.h"
+#include "lathe/tensor.h"
+
+namespace lathe {
+
+struct TensorInfo {
+  std::string name;
+  DType type;
+  std::vector<std::int64_t> shape;  // may be empty (a scalar) or hold zeros
+  std::uint64_t begin, end;         // bytes, from the first data byte
+
+  std::int64_t count() const;  // elements
+};
+
+class SafetensorsReader {
+ public:
+  SafetensorsReader(const std::filesystem::path& path, ExitCode code_on_error);
+
+  const std::filesystem::path& path() const { return file_.path(); }
+  ExitCode code() const { return file_.code(); }
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }  // in file order
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const TensorInfo* find(std::string_view name) const;  // nullptr: no such tensor
+  // Reads bytes [byte_offset, byte_offset + to.size()) of a tensor.
+  void read(const TensorInfo& tensor, std::uint64_t byte_offset, std::span<std::byte> to) const;
+
+ private:
+  void parse_header(std::uint64_t header_bytes);
+  void check_layout() const;
+
+  InputFile file_;
+  std::uint64_t data_begin_ = 0;  // byte of the file
+  std::vector<TensorInfo> tensors_;
+  std::map<std::string, std::size_t, std::less<>> index_;
+  std::map<std::string, std::string> metadata_;
+};
+
+// A tensor to be saved or loaded: its memory on the device holds exactly the elements of `shape`,
+// which leaves out padding rows.
+struct NamedTensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  Tensor memory;
+};
+
+// Writes and syncs the file. Its content depends on the arguments alone, so equal tensors leave
+// equal files. Device memory passes through one small host buffer. Error(storage).
+FileDigest write_safetensors(const std::filesystem::path& path, Backend& backend,
+                             std::span<const NamedTensor> tensors,
+                             const std::map<std::string, std::string>& metadata);
+
+// Fills to.memory from the tensor of that name, converting between fp32 and bf16 when the types
+// differ. Throws the reader's error code when it is absent or has another shape.
+void load_tensor(const SafetensorsReader& reader, Backend& backend, const NamedTensor& to);
+
+// The format's name of a type: "F32", "BF16", "I32".
+std::string_view safetensors_name(DType type);
+
+std::string shape_string(std::span<const std::int64_t> shape);  // "(768, 3072)"
+
+}  // namespace lathe

@@ -1,0 +1,34 @@
+// Learning-rate schedules and gradient clipping, as pure functions.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+
+namespace lathe {
+
+enum class LrSchedule { cosine, linear, constant, wsd };
+
+LrSchedule parse_lr_schedule(std::string_view name);  // throws Error(usage)
+
+struct ScheduleSpec {
+  LrSchedule kind;
+  double lr;                 // the highest
+  double final_lr_fraction;  // of lr, reached at the last step (constant: never)
+  std::int64_t warmup_steps;
+  std::int64_t total_steps;  // of the whole horizon
+};
+
+// Learning rate of step k, counted from 0. Warm-up: lr * (k + 1) / warmup_steps. Then cosine or
+// linear decay; wsd (warmup, stable, decay: Hu et al. 2024) holds lr until the last fifth of the
+// steps and then falls as 1 - sqrt (Haegele et al. 2024).
+double learning_rate(const ScheduleSpec& spec, std::int64_t k);
+
+// What gradients of this global norm are multiplied by; grad_clip 0 is off.
+inline float clip_factor(float norm, float grad_clip) {
+  if (grad_clip == 0) return 1;
+  const float factor = grad_clip / (norm + 1e-6f);
+  return factor > 1 ? 1 : factor;  // a NaN stays a NaN
+}
+
+}  // namespace lathe

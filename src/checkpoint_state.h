@@ -1,0 +1,60 @@
+// state.json of a checkpoint: everything but the tensors, and the digests that prove those.
+// Its last line is a checksum of all lines before, so no flipped bit goes unseen.
+#pragma once
+
+#include <concepts>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <type_traits>
+
+#include "lathe/checkpoint.h"
+#include "lathe/files.h"
+
+namespace lathe {
+
+inline constexpr const char* kStateFile = "state.json";
+inline constexpr const char* kModelFile = "model.safetensors";
+inline constexpr const char* kOptimizerFile = "optimizer.safetensors";
+
+struct CheckpointState {
+  ModelConfig config;
+  std::string precision, tokenizer;
+  TrainState train;
+  std::map<std::string, FileDigest> files;  // kModelFile and kOptimizerFile
+};
+
+std::string state_to_text(const CheckpointState& state);
+CheckpointState read_state(const std::filesystem::path& path);  // Error(checkpoint)
+
+template <class T, class Plain>
+concept MaybeConst = std::same_as<std::remove_const_t<T>, Plain>;
+
+// Calls visit(name, field) for every field, in the order in which files hold them.
+template <MaybeConst<ModelConfig> Config, class Visit>
+void visit_fields(Config& config, const Visit& visit) {
+  visit("layers", config.layers);
+  visit("heads", config.heads);
+  visit("channels", config.channels);
+  visit("context", config.context);
+  visit("vocab", config.vocab);
+}
+
+template <MaybeConst<TrainState> State, class Visit>
+void visit_fields(State& state, const Visit& visit) {
+  visit("step", state.step);
+  visit("epoch", state.epoch);
+  visit("sequence", state.sequence);
+  visit("tokens", state.tokens);
+  visit("wall_seconds", state.wall_seconds);
+  visit("best_val_loss", state.best_val_loss);
+  visit("best_val_step", state.best_val_step);
+}
+
+template <MaybeConst<FileDigest> Digest, class Visit>
+void visit_fields(Digest& digest, const Visit& visit) {
+  visit("bytes", digest.bytes);
+  visit("xxh3", digest.xxh3);
+}
+
+}  // namespace lathe

@@ -1,0 +1,321 @@
+// Opening is where a file proves itself: what passes here can be read to its end, and only its
+// tokens' values are left to check. Reading goes through ByteSource, which says why not mmap.
+#include "lathe/token_files.h"
+
+#include <fmt/format.h>
+#include <glob.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "byte_source.h"
+#include "lathe/error.h"
+
+namespace lathe {
+
+static_assert(std::endian::native == std::endian::little, "token files are little-endian");
+
+namespace {
+
+constexpr std::int32_t kMagic = 20240520;
+constexpr std::int32_t kVersion = 1;
+constexpr std::int64_t kHeaderBytes = 1024;
+constexpr std::int64_t kTextVocab = 256;
+constexpr std::int64_t kGpt2Vocab = 50257;
+constexpr std::size_t kChunkBytes = 16384;  // read and widened at a time, on the stack
+
+template <class... Args>
+[[noreturn]] void refuse(const std::string& label, fmt::format_string<Args...> format,
+                         Args&&... args) {
+  throw Error(ExitCode::data,
+              fmt::format("{}: {}", label, fmt::format(format, std::forward<Args>(args)...)));
+}
+
+// The files a pattern stands for, in order of name (bytes, whatever the locale). A file of exactly
+// this name comes before its meaning as a pattern.
+std::vector<std::string> expand(const std::string& option, const std::string& pattern) {
+  std::error_code ignored;
+  if (std::filesystem::exists(std::filesystem::symlink_status(pattern, ignored))) return {pattern};
+  glob_t matches{};
+  std::vector<std::string> paths;
+  if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &matches) == 0) {
+    paths.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
+  }
+  ::globfree(&matches);
+  if (paths.empty()) {
+    const bool relative = std::filesystem::path(pattern).is_relative();
+    refuse(fmt::format("{} '{}'", option, pattern), "no file matches{}",
+           relative ? fmt::format(" in {}", std::filesystem::current_path(ignored).string()) : "");
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+DataFormat format_of(const std::string& path, DataFormat asked, const std::string& label) {
+  if (asked != DataFormat::automatic) return asked;
+  if (path.ends_with(".txt") || path.ends_with(".md")) return DataFormat::text;
+  if (path.ends_with(".bin")) return DataFormat::llmc;
+  refuse(label,
+         "ends in neither .txt nor .md (text) nor .bin (llm.c shard); --data-format text, llmc or "
+         "nanogpt says what it is");
+}
+
+// What a number at the start of a file says the file is, when it is no shard of ours.
+std::string identify(std::int32_t magic) {
+  switch (magic) {
+    case 20240801:
+      return "is a shard of 32-bit Llama tokens (magic 20240801); Lathe reads 16-bit GPT-2 tokens "
+             "(magic 20240520)";
+    case 20240326:
+      return "is an llm.c model checkpoint (magic 20240326), not a token shard (20240520)";
+    case 20240328:
+      return "is an llm.c tokenizer (magic 20240328), not a token shard (20240520)";
+    case 20240522:
+      return "is an llm.c evaluation file (magic 20240522), not a token shard (20240520)";
+    default:
+      return fmt::format(
+          "starts with {}, not with the magic of an llm.c shard, 20240520; if it is raw 16-bit "
+          "tokens, say --data-format nanogpt",
+          magic);
+  }
+}
+
+// Checks an llm.c shard's header against its file and returns the number of tokens.
+std::int64_t read_header(const ByteSource& bytes, const std::string& label) {
+  std::array<std::int32_t, 3> header{};
+  const std::int64_t readable = std::min<std::int64_t>(bytes.size(), sizeof header);
+  bytes.read(0, std::as_writable_bytes(std::span(header)).first(static_cast<std::size_t>(readable)),
+             label);
+  const auto [magic, version, tokens] = header;
+  if (readable >= 4 && magic != kMagic) refuse(label, "{}", identify(magic));
+  if (bytes.size() < kHeaderBytes) {
+    refuse(label, "has {} bytes; the header of an llm.c shard alone has {}", bytes.size(),
+           kHeaderBytes);
+  }
+  if (version != kVersion) {
+    refuse(label, "is an llm.c shard of version {}; Lathe reads version {}", version, kVersion);
+  }
+  if (tokens < 0) {
+    refuse(label, "its header says {} tokens; a shard has between 0 and 2147483647", tokens);
+  }
+  const std::int64_t expected = kHeaderBytes + 2 * std::int64_t{tokens};
+  if (bytes.size() != expected) {
+    refuse(label, "its header says {} tokens, which take {} bytes, but it has {}; {}", tokens,
+           expected, bytes.size(),
+           bytes.size() < expected ? "it may be cut short" : "it may not be a shard");
+  }
+  return tokens;
+}
+
+std::int64_t count_raw_tokens(const ByteSource& bytes, const std::string& label) {
+  if (bytes.size() % 2 != 0) {
+    refuse(label, "has {} bytes; 16-bit tokens (--data-format nanogpt) take an even number",
+           bytes.size());
+  }
+  std::array<std::int32_t, 2> start{};
+  if (bytes.size() >= kHeaderBytes) {
+    bytes.read(0, std::as_writable_bytes(std::span(start)), label);
+    if (start == std::array{kMagic, kVersion}) {
+      refuse(label, "has the header of an llm.c shard; say --data-format llmc");
+    }
+  }
+  return bytes.size() / 2;
+}
+
+// The bytes [begin, end) of a text of `size` bytes that a split is.
+std::pair<std::int64_t, std::int64_t> split_range(std::int64_t size, Split split) {
+  const std::int64_t boundary = size / 10 * 9 + size % 10 * 9 / 10;
+  switch (split) {
+    case Split::training:
+      return {0, boundary};
+    case Split::validation:
+      return {boundary, size};
+    case Split::whole:
+      break;
+  }
+  return {0, size};
+}
+
+std::string grouped(std::int64_t value) {
+  std::string digits = std::to_string(value);
+  for (auto at = std::ssize(digits) - 3; at > 0; at -= 3) {
+    digits.insert(static_cast<std::size_t>(at), ",");
+  }
+  return digits;
+}
+
+// Widens tokens and returns the largest.
+template <class Stored>
+std::int32_t widen(std::span<const std::byte> bytes, std::int32_t* out) {
+  std::int32_t largest = 0;
+  for (std::size_t i = 0; i < bytes.size() / sizeof(Stored); ++i) {
+    Stored token;
+    std::memcpy(&token, bytes.data() + i * sizeof(Stored), sizeof(Stored));
+    out[i] = token;
+    largest = std::max(largest, out[i]);
+  }
+  return largest;
+}
+
+}  // namespace
+
+TokenFiles TokenFiles::open(const TokenFilesSpec& spec) {
+  if (spec.patterns.empty()) {
+    throw Error(ExitCode::usage, spec.option + ": needs a file, or a pattern such as 'data/*.bin'");
+  }
+  TokenFiles files;
+  files.label_ = spec.option;
+  std::optional<std::string> first_path;
+  for (const std::string& pattern : spec.patterns) {
+    files.label_ += " " + pattern;
+    for (const std::string& path : expand(spec.option, pattern)) {
+      const std::string label = spec.option + " " + path;
+      const DataFormat format = format_of(path, spec.format, label);
+      if (first_path && format != files.format_) {
+        refuse(spec.option, "{} and {} mix text and token shards; give files of one kind",
+               *first_path, path);
+      }
+      files.format_ = format;
+      if (!first_path) first_path = path;
+      files.shards_.push_back(files.open_shard(path, spec));
+    }
+  }
+  files.vocab_ = spec.vocab != 0 ? spec.vocab : files.natural_vocab();
+  return files;
+}
+
+TokenFiles::Shard TokenFiles::open_shard(const std::string& path, const TokenFilesSpec& spec) {
+  Shard shard{.label = spec.option + " " + path, .bytes = nullptr, .offset = 0, .tokens = 0};
+  shard.bytes = open_bytes(path, shard.label);
+  if (is_text()) {
+    const auto [begin, end] = split_range(shard.bytes->size(), spec.split);
+    shard.offset = begin;
+    shard.tokens = end - begin;
+    return shard;
+  }
+  const bool has_header = format_ == DataFormat::llmc;
+  shard.offset = has_header ? kHeaderBytes : 0;
+  shard.tokens = has_header ? read_header(*shard.bytes, shard.label)
+                            : count_raw_tokens(*shard.bytes, shard.label);
+  if (spec.split == Split::validation) shard.tokens = 0;
+  return shard;
+}
+
+TokenFiles TokenFiles::from_text(std::string text, const std::string& name) {
+  TokenFiles files;
+  files.label_ = name;
+  files.vocab_ = kTextVocab;
+  const auto tokens = static_cast<std::int64_t>(text.size());
+  files.shards_.push_back(
+      {.label = name, .bytes = bytes_of(std::move(text)), .offset = 0, .tokens = tokens});
+  return files;
+}
+
+std::int64_t TokenFiles::tokens() const {
+  std::int64_t total = 0;
+  for (const Shard& shard : shards_) total += shard.tokens;
+  return total;
+}
+
+bool TokenFiles::is_text() const {
+  return format_ == DataFormat::text;
+}
+
+std::int64_t TokenFiles::natural_vocab() const {
+  return is_text() ? kTextVocab : kGpt2Vocab;
+}
+
+std::int64_t TokenFiles::sequences(std::int64_t seq_len) const {
+  return SequenceTable(*this, seq_len).count();
+}
+
+void TokenFiles::require_sequences(std::int64_t seq_len) const {
+  if (sequences(seq_len) > 0) return;
+  refuse(label_, "{} tokens are fewer than one sequence of {} (--seq-len {} and its targets){}",
+         tokens(), seq_len + 1, seq_len, shards_.size() > 1 ? " in every file" : "");
+}
+
+void TokenFiles::check_tokens(std::int64_t max_bytes) const {
+  const std::int64_t token_bytes = is_text() ? 1 : 2;
+  std::vector<std::int32_t> tokens(std::size_t{1} << 16);
+  std::int64_t left = max_bytes / token_bytes;
+  for (const Shard& shard : shards_) {
+    const std::int64_t end = std::min(shard.tokens, left);
+    for (std::int64_t at = 0; at < end; at += std::ssize(tokens)) {
+      const std::int64_t count = std::min(end - at, static_cast<std::int64_t>(tokens.size()));
+      read(shard, at, std::span(tokens).first(static_cast<std::size_t>(count)));
+    }
+    left -= end;
+  }
+}
+
+void TokenFiles::read_sequence(std::int64_t sequence, std::int64_t seq_len,
+                               std::span<std::int32_t> out) const {
+  SequenceTable(*this, seq_len).read(*this, sequence, out);
+}
+
+void TokenFiles::read(const Shard& shard, std::int64_t first, std::span<std::int32_t> out) const {
+  std::array<std::byte, kChunkBytes> chunk;
+  const std::int64_t token_bytes = is_text() ? 1 : 2;
+  while (!out.empty()) {
+    const std::size_t count =
+        std::min(out.size(), chunk.size() / static_cast<std::size_t>(token_bytes));
+    const auto bytes = std::span(chunk).first(count * static_cast<std::size_t>(token_bytes));
+    shard.bytes->read(shard.offset + first * token_bytes, bytes, shard.label);
+    const std::int32_t largest = is_text() ? widen<std::uint8_t>(bytes, out.data())
+                                           : widen<std::uint16_t>(bytes, out.data());
+    if (largest >= vocab_) {
+      const auto unfit = std::find_if(out.begin(), out.end(), [&](auto t) { return t >= vocab_; });
+      refuse_token(shard, first + (unfit - out.begin()), *unfit);
+    }
+    out = out.subspan(count);
+    first += static_cast<std::int64_t>(count);
+  }
+}
+
+void TokenFiles::refuse_token(const Shard& shard, std::int64_t position, std::int32_t token) const {
+  refuse(shard.label, "token {} at position {} is outside the vocabulary of {}; {}", token,
+         position, vocab_,
+         vocab_ < natural_vocab() ? fmt::format("--vocab {} holds this data", natural_vocab())
+                                  : fmt::format("--vocab {} would hold it", token + 1));
+}
+
+std::string TokenFiles::summary() const {
+  const char* kind = is_text() ? "file" : "shard";
+  const char* format = is_text()                        ? "text, bytes as tokens"
+                       : format_ == DataFormat::nanogpt ? "nanoGPT"
+                                                        : "llm.c";
+  return fmt::format("{} {}{}, {} tokens ({})", grouped(std::ssize(shards_)), kind,
+                     shards_.size() == 1 ? "" : "s", grouped(tokens()), format);
+}
+
+SequenceTable::SequenceTable(const TokenFiles& files, std::int64_t seq_len)
+    : seq_len_(seq_len), first_{0} {
+  if (seq_len < 1)
+    throw Error(ExitCode::usage, fmt::format("--seq-len {}: must be 1 or more", seq_len));
+  first_.reserve(files.shards_.size() + 1);
+  for (const TokenFiles::Shard& shard : files.shards_) {
+    const std::int64_t whole = shard.tokens > 0 ? (shard.tokens - 1) / seq_len : 0;
+    first_.push_back(first_.back() + whole);
+  }
+}
+
+void SequenceTable::read(const TokenFiles& files, std::int64_t sequence,
+                         std::span<std::int32_t> out) const {
+  if (sequence < 0 || sequence >= count() || std::ssize(out) != seq_len_ + 1) {
+    throw Error(ExitCode::internal,
+                fmt::format("read of sequence {} of {} into {} tokens, expected {}", sequence,
+                            count(), out.size(), seq_len_ + 1));
+  }
+  const auto after = std::upper_bound(first_.begin(), first_.end(), sequence);
+  const auto shard = static_cast<std::size_t>(after - first_.begin() - 1);
+  files.read(files.shards_[shard], (sequence - first_[shard]) * seq_len_, out);
+}
+
+}  // namespace lathe
