@@ -1,0 +1,63 @@
+// A run's folder: config.toml, metrics.jsonl, log.txt, result.json, samples/, checkpoints/.
+// docs/formats.md says what is in each.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "lathe/files.h"
+
+namespace lathe {
+
+struct StepMetrics {
+  std::int64_t step;  // 1 for the first update
+  double loss;        // mean over the step's tokens, before the update, nats
+  double lr;
+  double grad_norm;  // before clipping
+  double tokens_per_second;
+};
+
+// What a finished, stopped or failed run leaves in result.json.
+struct RunResult {
+  std::string status;  // finished | stopped | failed
+  int exit_code = 0;
+  std::string error;  // of a failed run
+  std::int64_t step = 0, steps = 0, tokens = 0;
+  std::optional<double> train_loss, val_loss, best_val_loss, floor, floor_standard_error;
+  std::int64_t best_val_step = 0;
+  double tokens_per_second = 0, wall_seconds = 0;
+  std::int64_t peak_memory_bytes = 0;
+  std::int64_t parameters = 0;
+  std::uint64_t seed = 0;
+  std::string precision, device, checkpoint;
+};
+
+class RunFolder {
+ public:
+  // Refuses a folder that holds something, unless it is a run's and `overwrite` or `resumes` says
+  // what to do with it. Changes nothing.
+  static void check(const std::filesystem::path& folder, bool overwrite, bool resumes);
+
+  // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
+  // `resumed_step`. Errors: storage.
+  RunFolder(const std::filesystem::path& folder, std::optional<std::int64_t> resumed_step,
+            bool quiet);
+
+  const std::filesystem::path& path() const { return folder_; }
+  void write_config(const std::string& toml);
+  void write_result(const RunResult& result);
+  void write_sample(std::int64_t step, const std::string& text);
+
+  void training(const StepMetrics& metrics);
+  void validation(std::int64_t step, double loss);
+  void say(const std::string& line);  // to log.txt and, unless quiet, stdout
+
+ private:
+  std::filesystem::path folder_;
+  bool quiet_;
+  OutputFile metrics_, log_;
+};
+
+}  // namespace lathe

@@ -1,0 +1,13 @@
+// Signals that ask a run to stop: it ends its step, saves, and exits with 128 + signal.
+#pragma once
+
+namespace lathe {
+
+// From here on TERM, INT, HUP, USR1, USR2 and XCPU are remembered. A second one ends the process at
+// once.
+void watch_stop_signals();
+
+// The signal that asked to stop, or 0.
+int stop_signal();
+
+}  // namespace lathe

@@ -1,0 +1,33 @@
+#include "lathe/stop_signal.h"
+
+#include <unistd.h>
+
+#include <csignal>
+
+namespace lathe {
+namespace {
+
+// The one variable a signal handler may share with the program.
+volatile std::sig_atomic_t caught = 0;
+
+void remember(int signal) {
+  if (caught != 0) _exit(128 + signal);
+  caught = signal;
+}
+
+}  // namespace
+
+void watch_stop_signals() {
+  caught = 0;
+  struct sigaction action = {};
+  action.sa_handler = remember;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
+    sigaction(signal, &action, nullptr);
+  }
+}
+
+int stop_signal() {
+  return caught;
+}
+
+}  // namespace lathe
