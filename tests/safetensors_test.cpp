@@ -433,7 +433,7 @@ TEST(SafetensorsFuzz, DamagedHeadersNeverMisbehave) {
           changed.insert(at, changed.substr(from, 1 + random() % 40));
           break;
       }
-      if (changed.empty()) changed = "{";
+      if (changed.empty()) changed.push_back('{');
     }
     try_bytes(file_of(changed, whole.substr(8 + header.size())));
   }
