@@ -27,6 +27,10 @@ nlohmann::json parse_json(std::string_view text, const std::string& source, Exit
     }
     return true;
   };
+  // The parser takes a zero byte for the end of the text and would not see what follows.
+  if (const std::size_t zero = text.find('\0'); zero != text.npos) {
+    throw Error(code, fmt::format("{}: not valid JSON at byte {}", source, zero + 1));
+  }
   try {
     return json::parse(text, inspect);
   } catch (const json::parse_error& error) {
