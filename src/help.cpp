@@ -174,7 +174,6 @@ std::string command_help(Command id) {
   if (find_option("train")->taken_by(id)) text += stories_text();
   return text + fmt::format("`lathe {} --help-all` says what each of them means.\n", command.name);
 }
-}
 
 std::string options_help(Command id) {
   constexpr std::size_t kIndent = 6;
