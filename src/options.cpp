@@ -178,12 +178,7 @@ Options parse_options(Command command, std::span<const std::string> args,
   check_complete(spec, said, line.paths);
   if (said.resume) add_resumed(levels, said);
 
-  said = merge(levels);
-  if (find_option("train")->taken_by(command) && said.train.empty() && !said.val.empty()) {
-    usage_error(fmt::format("--val {}: needs --train, the stories are validated on stories",
-                            said.val.front()));
-  }
-  levels.insert(levels.begin(), preset(command, said));
+  levels.insert(levels.begin(), preset(command, merge(levels)));
   Options options = merge(levels);
   options.paths = std::move(line.paths);
   return options;
