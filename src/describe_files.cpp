@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kShardHeaderBytes = 1024;
 constexpr std::uint16_t kEndOfText = 50256;
 constexpr std::size_t kShownTokens = 16;
-constexpr std::size_t kShownText = 200;
+constexpr std::size_t kShownText = 60;
 
 // Calls visit(bytes) for all of a file from `offset` on, piece by piece.
 template <class Visit>
@@ -156,7 +156,7 @@ Facts describe_text(const fs::path& path) {
           {"bytes", file.size()},
           {"lines", lines},
           {"distinct_bytes", seen.count()},
-          {"starts_with", quote(start)}};
+          {"starts_with", start}};
 }
 
 Facts describe_metrics(const fs::path& path) {
@@ -180,8 +180,7 @@ Facts describe_config(const fs::path& path) {
   Options checked{};
   for (const Setting& setting : read_toml(Command::train, path)) {
     apply(checked, setting);
-    facts["options"][std::string(setting.option->name)] =
-        fmt::format("{}", fmt::join(setting.values, " "));
+    facts[std::string(setting.option->name)] = fmt::format("{}", fmt::join(setting.values, " "));
   }
   return facts;
 }

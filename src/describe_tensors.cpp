@@ -101,7 +101,7 @@ Facts describe_safetensors(const fs::path& path) {
   Facts facts = {{"kind", "safetensors"}, {"bytes", fs::file_size(path)}};
   std::int64_t elements = 0;
   for (const TensorInfo& tensor : reader.tensors()) elements += tensor.count();
-  facts["parameters"] = elements;
+  facts["elements"] = elements;
   for (const auto& [name, value] : reader.metadata()) facts["metadata"][name] = value;
   facts["tensors"] = Facts::array();
   for (const TensorInfo& tensor : reader.tensors()) {
@@ -115,7 +115,7 @@ Facts describe_checkpoint(const fs::path& folder) {
   const Facts model_file = describe_safetensors(info.folder / kModelFile);
   Facts facts = {{"kind", "checkpoint"},        {"folder", info.folder.string()},
                  {"checksums", "right"},        {"precision", info.precision},
-                 {"tokenizer", info.tokenizer}, {"parameters", model_file.at("parameters")}};
+                 {"tokenizer", info.tokenizer}, {"parameters", model_file.at("elements")}};
   facts["model"] = facts_of(info.config);
   facts["state"] = facts_of(info.state);
   for (const char* name : {kModelFile, kOptimizerFile, kStateFile}) {
