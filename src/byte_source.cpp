@@ -101,7 +101,7 @@ std::shared_ptr<const ByteSource> open_bytes(const std::string& path, const std:
   if (failed != 0) refuse(label, "cannot be read: " + describe(failed));
   if (S_ISDIR(status.st_mode)) {
     refuse(label, fmt::format("is a folder; name files in it, such as '{}'",
-                              (std::filesystem::path(path) / "*.bin").string()));
+                              (std::filesystem::path(path) / "*.txt").string()));
   }
   if (!S_ISREG(status.st_mode)) {
     refuse(label, "is a pipe or device; data are read in any order, so save them in a file");

@@ -10,7 +10,6 @@
 #include <bit>
 #include <cstring>
 #include <filesystem>
-#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -40,8 +39,9 @@ template <class... Args>
 // The files a pattern stands for, in order of name (bytes, whatever the locale). A file of exactly
 // this name comes before its meaning as a pattern.
 std::vector<std::string> expand(const std::string& option, const std::string& pattern) {
-  std::error_code ignored;
-  if (std::filesystem::exists(std::filesystem::symlink_status(pattern, ignored))) return {pattern};
+  std::error_code error;
+  const auto status = std::filesystem::symlink_status(pattern, error);
+  if (std::filesystem::exists(status)) return {pattern};
   glob_t matches{};
   std::vector<std::string> paths;
   if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &matches) == 0) {
@@ -49,9 +49,13 @@ std::vector<std::string> expand(const std::string& option, const std::string& pa
   }
   ::globfree(&matches);
   if (paths.empty()) {
+    const std::string label = fmt::format("{} '{}'", option, pattern);
+    if (status.type() == std::filesystem::file_type::none) {  // neither there nor absent
+      refuse(label, "cannot be opened: {}", error.message());
+    }
     const bool relative = std::filesystem::path(pattern).is_relative();
-    refuse(fmt::format("{} '{}'", option, pattern), "no file matches{}",
-           relative ? fmt::format(" in {}", std::filesystem::current_path(ignored).string()) : "");
+    refuse(label, "no file matches{}",
+           relative ? fmt::format(" in {}", std::filesystem::current_path(error).string()) : "");
   }
   std::sort(paths.begin(), paths.end());
   return paths;
@@ -145,7 +149,7 @@ std::pair<std::int64_t, std::int64_t> split_range(std::int64_t size, Split split
 std::string grouped(std::int64_t value) {
   std::string digits = std::to_string(value);
   for (auto at = std::ssize(digits) - 3; at > 0; at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
+    digits.insert(static_cast<std::size_t>(at), 1, ',');
   }
   return digits;
 }
@@ -171,39 +175,43 @@ TokenFiles TokenFiles::open(const TokenFilesSpec& spec) {
   }
   TokenFiles files;
   files.label_ = spec.option;
-  std::optional<std::string> first_path;
+  std::string first_path;
   for (const std::string& pattern : spec.patterns) {
     files.label_ += " " + pattern;
     for (const std::string& path : expand(spec.option, pattern)) {
       const std::string label = spec.option + " " + path;
+      auto bytes = open_bytes(path, label);
       const DataFormat format = format_of(path, spec.format, label);
-      if (first_path && format != files.format_) {
+      if (files.shards_.empty()) {
+        first_path = path;
+        files.format_ = format;
+      } else if (format != files.format_) {
         refuse(spec.option, "{} and {} mix text and token shards; give files of one kind",
-               *first_path, path);
+               first_path, path);
       }
-      files.format_ = format;
-      if (!first_path) first_path = path;
-      files.shards_.push_back(files.open_shard(path, spec));
+      files.shards_.push_back(make_shard(label, std::move(bytes), format, spec.split));
     }
   }
+  if (files.is_text() && spec.split == Split::validation) files.label_ += " (the last tenth)";
   files.vocab_ = spec.vocab != 0 ? spec.vocab : files.natural_vocab();
   return files;
 }
 
-TokenFiles::Shard TokenFiles::open_shard(const std::string& path, const TokenFilesSpec& spec) {
-  Shard shard{.label = spec.option + " " + path, .bytes = nullptr, .offset = 0, .tokens = 0};
-  shard.bytes = open_bytes(path, shard.label);
-  if (is_text()) {
-    const auto [begin, end] = split_range(shard.bytes->size(), spec.split);
+TokenFiles::Shard TokenFiles::make_shard(const std::string& label,
+                                         std::shared_ptr<const ByteSource> bytes, DataFormat format,
+                                         Split split) {
+  Shard shard{.label = label, .bytes = std::move(bytes), .offset = 0, .tokens = 0};
+  if (format == DataFormat::text) {
+    const auto [begin, end] = split_range(shard.bytes->size(), split);
     shard.offset = begin;
     shard.tokens = end - begin;
     return shard;
   }
-  const bool has_header = format_ == DataFormat::llmc;
+  const bool has_header = format == DataFormat::llmc;
   shard.offset = has_header ? kHeaderBytes : 0;
-  shard.tokens = has_header ? read_header(*shard.bytes, shard.label)
-                            : count_raw_tokens(*shard.bytes, shard.label);
-  if (spec.split == Split::validation) shard.tokens = 0;
+  shard.tokens =
+      has_header ? read_header(*shard.bytes, label) : count_raw_tokens(*shard.bytes, label);
+  if (split == Split::validation) shard.tokens = 0;
   return shard;
 }
 
@@ -237,8 +245,12 @@ std::int64_t TokenFiles::sequences(std::int64_t seq_len) const {
 
 void TokenFiles::require_sequences(std::int64_t seq_len) const {
   if (sequences(seq_len) > 0) return;
-  refuse(label_, "{} tokens are fewer than one sequence of {} (--seq-len {} and its targets){}",
-         tokens(), seq_len + 1, seq_len, shards_.size() > 1 ? " in every file" : "");
+  if (shards_.size() > 1) {
+    refuse(label_, "no file has the {} tokens of one sequence (--seq-len {} and its targets)",
+           seq_len + 1, seq_len);
+  }
+  refuse(label_, "{} tokens are fewer than one sequence of {} (--seq-len {} and its targets)",
+         tokens(), seq_len + 1, seq_len);
 }
 
 void TokenFiles::check_tokens(std::int64_t max_bytes) const {

@@ -391,7 +391,9 @@ void check_start(const Options& options, const CheckpointInfo& start, const Trai
 
 }  // namespace
 
-int train_command(const Options& options) {
+int train_command(const Options& given) {
+  Options options = given;
+  resolve(options);
   const bool resumes = options.resume.has_value();
   RunFolder::check(options.out, options.overwrite, resumes);
   std::optional<CheckpointInfo> start = find_start(options);

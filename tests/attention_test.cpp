@@ -1,4 +1,5 @@
 // Attention against float64 loops, and its gradient against central differences of those loops.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 #include "support/compare.h"
 #include "support/device_tensors.h"
 #include "support/reference.h"
+#include "support/tolerances.h"
 
 namespace lathe::test {
 namespace {
@@ -21,22 +23,21 @@ struct Case {
   DType type;
 };
 
-// fp32: sums of up to T terms in blocks of 64, and exp within 2 ulp, leave a few 1e-7 of the
-// tensor's norm. bf16: rounding the result costs at most 2^-9 of each element, so of the norm too.
+// Sums over T in blocks of 64, and exp within 2 ulp: a few 1e-7 of the norm.
 double tolerance(DType type) {
-  return type == DType::bf16 ? 0x1p-9 + 2e-6 : 2e-6;
+  return 2e-6 + rounding_in_norm(type);
 }
 
 std::int64_t elements(const AttentionShape& s) {
   return s.B * s.T * s.C;
 }
 
-struct Run {
+struct Passes {
   std::vector<float> qkv, d_out;  // as stored
   std::vector<float> out, log_sum_exp, d_qkv;
 };
 
-Run run_attention(const Case& c, std::vector<float> qkv, std::vector<float> d_out) {
+Passes run_attention(const Case& c, std::vector<float> qkv, std::vector<float> d_out) {
   const AttentionShape& s = c.shape;
   auto backend = make_cpu_backend(2);
   const auto device_qkv = to_device(*backend, c.type, {s.B, s.T, 3 * s.C}, qkv);
@@ -59,22 +60,24 @@ Run run_attention(const Case& c, std::vector<float> qkv, std::vector<float> d_ou
           .d_qkv = to_floats(*backend, d_qkv)};
 }
 
-Run run_random(const Case& c, float scale = 1.0f) {
+Passes run_random(const Case& c, float scale = 1.0f) {
   return run_attention(c, normal_floats(3 * elements(c.shape), 1, scale),
                        normal_floats(elements(c.shape), 2));
 }
 
-class Attention : public testing::TestWithParam<Case> {};
+class AttentionAt : public testing::TestWithParam<Case> {};
 
-TEST_P(Attention, MatchesLoops) {
+TEST_P(AttentionAt, MatchesLoops) {
   const Case& c = GetParam();
-  const Run run = run_random(c);
+  const Passes run = run_random(c);
   const reference::Attention expected = reference::attention(widen(run.qkv), c.shape);
-  EXPECT_TRUE(near_in_norm(run.out, expected.out, tolerance(c.type)));
+  EXPECT_TRUE(
+      near_in_norm(run.out, expected.out, kArithmetic + rounding_in_norm(c.type, run.out.size())));
   EXPECT_TRUE(near_each(run.log_sum_exp, expected.log_sum_exp, 2e-6, 1e-6));
   const Doubles d_qkv =
       reference::attention_gradient(widen(run.d_out), widen(run.qkv), widen(run.out), c.shape);
-  EXPECT_TRUE(near_in_norm(run.d_qkv, d_qkv, tolerance(c.type)));
+  EXPECT_TRUE(
+      near_in_norm(run.d_qkv, d_qkv, kArithmetic + rounding_in_norm(c.type, run.d_qkv.size())));
 }
 
 std::vector<Case> cases() {
@@ -97,21 +100,20 @@ std::vector<Case> cases() {
 
 std::string name_of(const testing::TestParamInfo<Case>& info) {
   const AttentionShape& s = info.param.shape;
-  return "B" + std::to_string(s.B) + "T" + std::to_string(s.T) + "C" + std::to_string(s.C) + "H" +
-         std::to_string(s.H) + to_string(info.param.type);
+  return fmt::format("B{}T{}C{}H{}{}", s.B, s.T, s.C, s.H, to_string(info.param.type));
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, Attention, testing::ValuesIn(cases()), name_of);
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionAt, testing::ValuesIn(cases()), name_of);
 
 // Differences of the float64 loops: the kernel's fp32 rounding is all that is left.
 TEST(AttentionGradient, MatchesCentralDifferences) {
   for (const AttentionShape& shape : {AttentionShape{.B = 2, .T = 5, .C = 6, .H = 3},
                                       AttentionShape{.B = 1, .T = 66, .C = 2, .H = 1}}) {
-    const Run run = run_random({shape, DType::fp32});
+    const Passes run = run_random({shape, DType::fp32});
     const Doubles d_qkv = reference::central_differences(
         [&](const Doubles& qkv) { return reference::attention(qkv, shape).out; }, widen(run.qkv),
         widen(run.d_out));
-    EXPECT_TRUE(near_in_norm(run.d_qkv, d_qkv, tolerance(DType::fp32)));
+    EXPECT_TRUE(near_in_norm(run.d_qkv, d_qkv, kArithmetic));
     const Doubles loops = reference::attention_gradient(
         widen(run.d_out), widen(run.qkv), reference::attention(widen(run.qkv), shape).out, shape);
     const std::vector<float> rounded(loops.begin(), loops.end());
@@ -123,7 +125,7 @@ TEST(AttentionGradient, MatchesCentralDifferences) {
 // one ulp of the score is then an error of 1e-4 of a probability.
 TEST(Attention, LargeScoresDoNotOverflow) {
   const AttentionShape shape{.B = 1, .T = 70, .C = 16, .H = 1};
-  const Run run = run_random({shape, DType::fp32}, 50.0f);
+  const Passes run = run_random({shape, DType::fp32}, 50.0f);
   const reference::Attention expected = reference::attention(widen(run.qkv), shape);
   EXPECT_TRUE(near_in_norm(run.out, expected.out, 1e-3));
   EXPECT_TRUE(near_each(run.log_sum_exp, expected.log_sum_exp, 0, 1e-6));
@@ -140,10 +142,10 @@ TEST(Attention, NanSpreadsToWhatDependsOnIt) {
 
   std::vector<float> qkv = clean;
   qkv[kPosition * kRow] = nan;  // query, head 0
-  const Run query = run_attention({shape, DType::fp32}, qkv, d_out);
+  const Passes query = run_attention({shape, DType::fp32}, qkv, d_out);
   qkv = clean;
   qkv[3 * kRow + 8] = nan;  // key, head 0
-  const Run key = run_attention({shape, DType::fp32}, qkv, d_out);
+  const Passes key = run_attention({shape, DType::fp32}, qkv, d_out);
   for (std::size_t t = 0; t < 70; ++t) {
     EXPECT_EQ(std::isnan(query.out[t * 8]), t == kPosition) << t;
     EXPECT_EQ(std::isnan(key.out[t * 8]), t >= 3) << t;

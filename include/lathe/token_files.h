@@ -73,7 +73,8 @@ class TokenFiles {
     std::int64_t tokens;
   };
 
-  Shard open_shard(const std::string& path, const TokenFilesSpec& spec);
+  static Shard make_shard(const std::string& label, std::shared_ptr<const ByteSource> bytes,
+                          DataFormat format, Split split);
   void read(const Shard& shard, std::int64_t first, std::span<std::int32_t> out) const;
   [[noreturn]] void refuse_token(const Shard& shard, std::int64_t position,
                                  std::int32_t token) const;
