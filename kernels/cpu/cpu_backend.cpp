@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <dnnl.hpp>
 
+#include <algorithm>
 #include <cstring>
 
 #include "lathe/error.h"
@@ -12,7 +13,7 @@
 namespace lathe {
 namespace {
 
-constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 std::string instruction_set() {
   switch (dnnl::get_effective_cpu_isa()) {
@@ -42,13 +43,10 @@ std::string CpuBackend::description() const {
 // Fresh anonymous pages are zero and cost nothing until they are touched. Large buffers start on a
 // huge page: GPT-2's matrices span thousands of small ones.
 Buffer CpuBackend::allocate(std::int64_t bytes) {
-  const bool huge = bytes >= kHugePage;
-  const std::int64_t mapped = std::max<std::int64_t>(bytes, 1) + (huge ? kHugePage : 0);
-  void* memory = MAP_FAILED;
-  if (bytes >= 0 && mapped > 0) {
-    memory = mmap(nullptr, static_cast<std::size_t>(mapped), PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  }
+  const bool huge = bytes >= std::int64_t{kHugePage};
+  std::size_t mapped = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
+  if (huge) mapped += kHugePage;
+  void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     throw Error(ExitCode::out_of_memory,
                 fmt::format("cannot allocate {} bytes of memory: use a smaller --micro-batch, "
@@ -58,11 +56,10 @@ Buffer CpuBackend::allocate(std::int64_t bytes) {
   auto* start = static_cast<std::byte*>(memory);
   if (huge) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory);
-    start += (kHugePage - static_cast<std::int64_t>(address % kHugePage)) % kHugePage;
+    start += (kHugePage - address % kHugePage) % kHugePage;
     madvise(start, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // a wish: may be refused
   }
-  return Buffer(start,
-                [memory, mapped](std::byte*) { munmap(memory, static_cast<std::size_t>(mapped)); });
+  return Buffer(start, [memory, mapped](std::byte*) { munmap(memory, mapped); });
 }
 
 void CpuBackend::upload(const Tensor& to, const void* from) {

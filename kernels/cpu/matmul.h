@@ -4,13 +4,11 @@
 // the work by thread count, and with it the order of its sums.)
 #pragma once
 
-#include <omp.h>
-
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 
-#include "compute_type.h"
 #include "lathe/tensor.h"
 
 namespace lathe {
@@ -57,6 +55,7 @@ TileShape default_tile_shape(const Product& product);
 // latter, and not at all without AVX-512.
 enum class Bf16Products { native, widened };
 Bf16Products best_bf16_products();
+bool can_multiply_bf16_natively();  // fast or not
 
 class Matmul {
  public:
@@ -65,36 +64,11 @@ class Matmul {
 
   // Calls finish(tile) for every tile, each once, on any thread, while it is in that thread's
   // cache.
-  template <class Finish>
-  void run(const Product& product, const Finish& finish) {
-    run(product, default_tile_shape(product), finish);
-  }
-
-  template <class Finish>
-  void run(const Product& product, TileShape shape, const Finish& finish) {
-    const OneThreadEach one_thread_each;
-    prepare(product, shape);
-    const std::int64_t across = ceil_div(product.columns(), shape.columns);
-    const std::int64_t down = ceil_div(product.rows(), shape.rows);
-#pragma omp parallel for num_threads(threads_) schedule(dynamic)
-    for (std::int64_t i = 0; i < down * across; ++i) {
-      finish(multiply(product, shape, i / across, i % across));
-    }
-  }
+  using Finish = std::function<void(const Tile&)>;
+  void run(const Product& product, const Finish& finish);
+  void run(const Product& product, TileShape shape, const Finish& finish);
 
  private:
-  // Makes oneDNN use only the calling thread, in a parallel region and outside.
-  class OneThreadEach {
-   public:
-    OneThreadEach() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-    ~OneThreadEach() { omp_set_num_threads(before_); }
-    OneThreadEach(const OneThreadEach&) = delete;
-    OneThreadEach& operator=(const OneThreadEach&) = delete;
-
-   private:
-    int before_;
-  };
-
   // What oneDNN compiles a kernel for.
   struct KernelKey {
     std::int64_t rows, columns, depth, a_stride, b_stride, c_stride;
