@@ -17,7 +17,7 @@ namespace {
 // is the sum of exp(score - max) * value.
 struct QueryBlock {
   RowRange rows;
-  float* queries;  // (head_size, kBlock), scaled by 1 / sqrt(head_size)
+  float* queries;  // (padded_head_size, kBlock), scaled by 1 / sqrt(head_size)
   float* out;      // (kBlock, padded_head_size)
   float max[kBlock], sum[kBlock];
 };
@@ -77,12 +77,16 @@ void attend(QueryBlock& q, const KeyBlock& k, std::int64_t strip, const Attentio
   update_softmax(scores, keys, q.max + strip, q.sum + strip, rescale);
 
   float* out = q.out + strip * padded;
+  const BlockShape block{.rows = kStrip, .columns = padded, .depth = keys};
+  if (k.rows.begin == 0) {
+    block_product({scores, 1, kStrip}, k.values, padded, out, padded, block);
+    return;
+  }
   for (std::int64_t i = 0; i < kStrip; ++i) {
 #pragma omp simd
     for (std::int64_t d = 0; d < padded; ++d) out[i * padded + d] *= rescale[i];
   }
-  add_block_product({scores, 1, kStrip}, k.values, padded, out, padded,
-                    {.rows = kStrip, .columns = padded, .depth = keys});
+  add_block_product({scores, 1, kStrip}, k.values, padded, out, padded, block);
 }
 
 template <class E>
@@ -98,13 +102,13 @@ void forward_task(const AttentionForward& op, const AttentionShape& shape, std::
                .out = memory + kBlock * padded,
                .max = {},
                .sum = {}};
-  load_columns(head_of_qkv<E>(op.qkv, shape, b, h, Part::query), q.rows, shape,
-               1.0f / std::sqrt(static_cast<float>(shape.head_size())), q.queries);
-  std::fill(q.out, q.out + kBlock * padded, 0.0f);
-  std::fill(q.max, q.max + kBlock, -std::numeric_limits<float>::infinity());
-
   KeyBlock k{
       .rows = {}, .keys = memory + 2 * kBlock * padded, .values = memory + 3 * kBlock * padded};
+  load_rows(head_of_qkv<E>(op.qkv, shape, b, h, Part::query), q.rows, shape,
+            1.0f / std::sqrt(static_cast<float>(shape.head_size())), q.out);
+  transpose_block(q.out, kBlock, padded, q.queries);
+  std::fill(q.max, q.max + kBlock, -std::numeric_limits<float>::infinity());
+
   for (std::int64_t key = 0; key <= first; key += kBlock) {
     k.rows = {key, std::min(kBlock, shape.T - key)};
     load_rows(keys, k.rows, shape, 1.0f, k.keys);

@@ -16,7 +16,7 @@ namespace {
 struct KeyBlock {
   RowRange rows;
   float* keys;                           // (kBlock, padded_head_size)
-  float *keys_columns, *values_columns;  // (head_size, kBlock)
+  float *keys_columns, *values_columns;  // (padded_head_size, kBlock)
   float *d_keys, *d_values;              // (kBlock, padded_head_size)
 };
 
@@ -151,12 +151,13 @@ class HeadBackward {
 
   void run_keys(RowRange rows) {
     const std::int64_t count = kBlock * shape_.padded_head_size();
-    const auto keys = head_of_qkv<E>(op_.qkv, shape_, b_, h_, Part::key);
     key_.rows = rows;
-    load_rows(keys, rows, shape_, 1.0f, key_.keys);
-    load_columns(keys, rows, shape_, 1.0f, key_.keys_columns);
-    load_columns(head_of_qkv<E>(op_.qkv, shape_, b_, h_, Part::value), rows, shape_, 1.0f,
-                 key_.values_columns);
+    load_rows(head_of_qkv<E>(op_.qkv, shape_, b_, h_, Part::key), rows, shape_, 1.0f, key_.keys);
+    transpose_block(key_.keys, kBlock, shape_.padded_head_size(), key_.keys_columns);
+    // d_values is free until it is cleared.
+    load_rows(head_of_qkv<E>(op_.qkv, shape_, b_, h_, Part::value), rows, shape_, 1.0f,
+              key_.d_values);
+    transpose_block(key_.d_values, kBlock, shape_.padded_head_size(), key_.values_columns);
     std::fill(key_.d_keys, key_.d_keys + count, 0.0f);
     std::fill(key_.d_values, key_.d_values + count, 0.0f);
     for (std::int64_t block = rows.begin / kBlock; block < shape_.blocks(); ++block) {

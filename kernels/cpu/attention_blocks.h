@@ -51,7 +51,7 @@ struct RowRange {
   std::int64_t begin, count;
 };
 
-// to (count, padded_head_size) = scale * rows.
+// to (kBlock, padded_head_size) = scale * rows; the rest is zero.
 template <class E>
 void load_rows(const HeadRows<E>& from, RowRange rows, const AttentionShape& shape, float scale,
                float* to) {
@@ -62,21 +62,10 @@ void load_rows(const HeadRows<E>& from, RowRange rows, const AttentionShape& sha
     for (std::int64_t d = 0; d < D; ++d) to[r * padded + d] = scale * to_float(row[d]);
     std::fill(to + r * padded + D, to + (r + 1) * padded, 0.0f);
   }
+  std::fill(to + rows.count * padded, to + kBlock * padded, 0.0f);
 }
 
-// to (head_size, kBlock) = scale * rows^T; columns past the last row are zero.
-template <class E>
-void load_columns(const HeadRows<E>& from, RowRange rows, const AttentionShape& shape, float scale,
-                  float* to) {
-  const std::int64_t D = shape.head_size();
-  if (rows.count < kBlock) std::fill(to, to + D * kBlock, 0.0f);
-  for (std::int64_t r = 0; r < rows.count; ++r) {
-    const E* row = from.row(rows.begin + r);
-    for (std::int64_t d = 0; d < D; ++d) to[d * kBlock + r] = scale * to_float(row[d]);
-  }
-}
-
-// rows = scale * from (count, padded_head_size).
+// rows = scale * from (kBlock, padded_head_size).
 template <class E>
 void store_rows(const float* from, RowRange rows, const AttentionShape& shape, float scale,
                 const HeadRows<E>& to) {
