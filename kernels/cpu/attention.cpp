@@ -1,7 +1,7 @@
 // Causal attention, forward. A task is one block of queries of one head; it walks the blocks of
 // keys up to its own with an online softmax (Milakov & Gimelshein 2018; Dao 2023). Scores of a
-// strip of queries stand transposed, (keys, queries): maxima and sums over keys are then sums of
-// vectors, one lane per query.
+// strip of queries stand transposed, (keys, queries): maxima and sums over keys are then maxima and
+// sums of vectors, one lane per query.
 #include <cmath>
 #include <limits>
 
@@ -13,113 +13,139 @@
 namespace lathe {
 namespace {
 
+constexpr std::int64_t kQueries = 128;  // of a block: how often a loaded key is used
+constexpr std::int64_t kKeys = 64;      // of a block
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
 // A block of queries on its way through the keys. max and sum are of the scores seen so far; out
 // is the sum of exp(score - max) * value.
 struct QueryBlock {
   RowRange rows;
-  float* queries;  // (head_size, kBlock), scaled by 1 / sqrt(head_size)
-  float* out;      // (kBlock, padded_head_size)
-  float max[kBlock], sum[kBlock];
+  float* queries;  // per strip (padded_head_size, kStrip), scaled by 1 / sqrt(head_size)
+  float* out;      // (kQueries, padded_head_size)
+  float max[kQueries], sum[kQueries];
 };
 
 struct KeyBlock {
   RowRange rows;
-  float *keys, *values;  // (kBlock, padded_head_size)
+  float *keys, *values;  // (kKeys, padded_head_size)
 };
 
-// scores (keys, kStrip): those of keys after the query become -infinity. `first_query` is the
-// strip's first query less the block's first key.
-void mask_later_keys(float* scores, std::int64_t keys, std::int64_t first_query) {
-  for (std::int64_t k = std::max<std::int64_t>(first_query + 1, 0); k < keys; ++k) {
-    const std::int64_t end = std::min(k - first_query, kStrip);
-    std::fill(scores + k * kStrip, scores + k * kStrip + end,
-              -std::numeric_limits<float>::infinity());
+// The scores of a strip of queries with the keys of a block that they may see.
+struct ScoreStrip {
+  float scores[kKeys * kStrip];  // (keys, kStrip)
+  std::int64_t keys;
+  std::int64_t first_query;  // its place less that of the block's first key
+  float* max;                // (kStrip), in the block of queries
+  float* sum;                // (kStrip), the same
+  float rescale[kStrip];     // what sums under the max before must be multiplied by
+};
+
+// Scores of keys after their query become -infinity.
+void mask_later_keys(ScoreStrip& strip) {
+  for (std::int64_t k = std::max<std::int64_t>(strip.first_query + 1, 0); k < strip.keys; ++k) {
+    const std::int64_t later = std::min(k - strip.first_query, kStrip);
+    std::fill_n(strip.scores + k * kStrip, later, -kInfinity);
   }
 }
 
-// Turns scores (keys, kStrip) into exp(score - max) under the new max; returns in `rescale` what
-// the sums under the old max must be multiplied by.
-void update_softmax(float* scores, std::int64_t keys, float* max, float* sum, float* rescale) {
-  float new_max[kStrip], block_sum[kStrip] = {};
-  std::copy(max, max + kStrip, new_max);
-  for (std::int64_t k = 0; k < keys; ++k) {
+// Turns scores into exp(score - max) under the new max.
+void update_softmax(ScoreStrip& strip) {
+  float new_max[kStrip], sum[kStrip] = {};
+  std::copy_n(strip.max, kStrip, new_max);
+  for (std::int64_t k = 0; k < strip.keys; ++k) {
 #pragma omp simd
     for (std::int64_t q = 0; q < kStrip; ++q) {
-      const float score = scores[k * kStrip + q];
+      const float score = strip.scores[k * kStrip + q];
       new_max[q] = score > new_max[q] ? score : new_max[q];
     }
   }
-  for (std::int64_t k = 0; k < keys; ++k) {
+  for (std::int64_t k = 0; k < strip.keys; ++k) {
 #pragma omp simd
     for (std::int64_t q = 0; q < kStrip; ++q) {
-      const float e = fast_exp(scores[k * kStrip + q] - new_max[q]);
-      scores[k * kStrip + q] = e;
-      block_sum[q] += e;
+      const float e = fast_exp(strip.scores[k * kStrip + q] - new_max[q]);
+      strip.scores[k * kStrip + q] = e;
+      sum[q] += e;
     }
   }
 #pragma omp simd
   for (std::int64_t q = 0; q < kStrip; ++q) {
-    rescale[q] = fast_exp(max[q] - new_max[q]);
-    sum[q] = sum[q] * rescale[q] + block_sum[q];
-    max[q] = new_max[q];
+    strip.rescale[q] = fast_exp(strip.max[q] - new_max[q]);
+    strip.sum[q] = strip.sum[q] * strip.rescale[q] + sum[q];
+    strip.max[q] = new_max[q];
   }
 }
 
-// Lets queries [strip, strip + kStrip) of the block attend to the keys they may see.
-void attend(QueryBlock& q, const KeyBlock& k, std::int64_t strip, const AttentionShape& shape) {
+// Lets queries [first, first + kStrip) of the block attend to the keys they may see.
+void attend(QueryBlock& q, const KeyBlock& k, std::int64_t first, const AttentionShape& shape) {
   const std::int64_t padded = shape.padded_head_size();
-  const std::int64_t first_query = q.rows.begin + strip - k.rows.begin;
-  const std::int64_t keys = std::min(k.rows.count, first_query + kStrip);
-  float scores[kBlock * kStrip], rescale[kStrip];
-  block_product({k.keys, padded, 1}, q.queries + strip, kBlock, scores, kStrip,
-                {.rows = keys, .columns = kStrip, .depth = shape.head_size()});
-  mask_later_keys(scores, keys, first_query);
-  update_softmax(scores, keys, q.max + strip, q.sum + strip, rescale);
+  ScoreStrip strip;
+  strip.first_query = q.rows.begin + first - k.rows.begin;
+  strip.keys = std::min(k.rows.count, strip.first_query + kStrip);
+  strip.max = q.max + first;
+  strip.sum = q.sum + first;
+  block_product({k.keys, padded, 1}, {q.queries + first * padded, kStrip}, {strip.scores, kStrip},
+                {.rows = strip.keys, .columns = kStrip, .depth = shape.head_size()});
+  mask_later_keys(strip);
+  update_softmax(strip);
 
-  float* out = q.out + strip * padded;
+  float* out = q.out + first * padded;
+  const LeftBlock probabilities{strip.scores, 1, kStrip};
+  const BlockShape block{.rows = kStrip, .columns = padded, .depth = strip.keys};
+  if (k.rows.begin == 0) {
+    block_product(probabilities, {k.values, padded}, {out, padded}, block);
+    return;
+  }
   for (std::int64_t i = 0; i < kStrip; ++i) {
 #pragma omp simd
-    for (std::int64_t d = 0; d < padded; ++d) out[i * padded + d] *= rescale[i];
+    for (std::int64_t d = 0; d < padded; ++d) out[i * padded + d] *= strip.rescale[i];
   }
-  add_block_product({scores, 1, kStrip}, k.values, padded, out, padded,
-                    {.rows = kStrip, .columns = padded, .depth = keys});
+  add_block_product(probabilities, {k.values, padded}, {out, padded}, block);
 }
 
-template <class E>
-void forward_task(const AttentionForward& op, const AttentionShape& shape, std::int64_t head,
-                  std::int64_t block) {
-  const std::int64_t b = head / shape.H, h = head % shape.H, padded = shape.padded_head_size();
-  const auto keys = head_of_qkv<E>(op.qkv, shape, b, h, Part::key);
-  const auto values = head_of_qkv<E>(op.qkv, shape, b, h, Part::value);
-  float* memory = ThreadScratch::floats(4 * kBlock * padded);
-  const std::int64_t first = block * kBlock;
-  QueryBlock q{.rows = {first, std::min(kBlock, shape.T - first)},
-               .queries = memory,
-               .out = memory + kBlock * padded,
-               .max = {},
-               .sum = {}};
-  load_columns(head_of_qkv<E>(op.qkv, shape, b, h, Part::query), q.rows, shape,
-               1.0f / std::sqrt(static_cast<float>(shape.head_size())), q.queries);
-  std::fill(q.out, q.out + kBlock * padded, 0.0f);
-  std::fill(q.max, q.max + kBlock, -std::numeric_limits<float>::infinity());
-
-  KeyBlock k{
-      .rows = {}, .keys = memory + 2 * kBlock * padded, .values = memory + 3 * kBlock * padded};
-  for (std::int64_t key = 0; key <= first; key += kBlock) {
-    k.rows = {key, std::min(kBlock, shape.T - key)};
-    load_rows(keys, k.rows, shape, 1.0f, k.keys);
-    load_rows(values, k.rows, shape, 1.0f, k.values);
-    for (std::int64_t strip = 0; strip < q.rows.count; strip += kStrip) attend(q, k, strip, shape);
-  }
-
-  float* log_sum_exp = op.log_sum_exp.as<float>() + head * shape.T + first;
+// Divides by the sums: out and log_sum_exp of the block.
+void finish(QueryBlock& q, std::int64_t padded, float* log_sum_exp) {
   for (std::int64_t i = 0; i < q.rows.count; ++i) {
     log_sum_exp[i] = q.max[i] + std::log(q.sum[i]);
     const float factor = 1.0f / q.sum[i];
 #pragma omp simd
     for (std::int64_t d = 0; d < padded; ++d) q.out[i * padded + d] *= factor;
   }
-  store_rows(q.out, q.rows, shape, 1.0f, head_of<E>(op.out, shape, b, h));
+}
+
+template <class E>
+void forward_block(const AttentionForward& op, const AttentionShape& shape, Head head,
+                   RowRange rows) {
+  const std::int64_t padded = shape.padded_head_size();
+  float* memory = ThreadScratch::floats(2 * (kQueries + kKeys) * padded);
+  QueryBlock q{
+      .rows = rows, .queries = memory, .out = memory + kQueries * padded, .max = {}, .sum = {}};
+  KeyBlock k{.rows = {},
+             .keys = memory + 2 * kQueries * padded,
+             .values = memory + (2 * kQueries + kKeys) * padded};
+  // out is free until the first keys.
+  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_size()));
+  load_rows(part_of<E>(op.qkv, shape, head, Part::query), rows, scale, q.out);
+  for (std::int64_t first = 0; first < rows.count; first += kStrip) {
+    transpose_block({q.out + first * padded, padded}, {q.queries + first * padded, kStrip}, kStrip,
+                    padded);
+  }
+  std::fill_n(q.max, kQueries, -kInfinity);
+
+  const std::int64_t end = rows.begin + rows.count;
+  for (std::int64_t key = 0; key < end; key += kKeys) {
+    k.rows = {key, std::min(kKeys, end - key)};
+    load_rows(part_of<E>(op.qkv, shape, head, Part::key), k.rows, 1.0f, k.keys);
+    load_rows(part_of<E>(op.qkv, shape, head, Part::value), k.rows, 1.0f, k.values);
+    // The first strip that sees the block's first key.
+    const std::int64_t first_strip = std::max<std::int64_t>(0, key - rows.begin);
+    for (std::int64_t first = first_strip; first < rows.count; first += kStrip) {
+      attend(q, k, first, shape);
+    }
+  }
+  finish(q, padded,
+         op.log_sum_exp.as<float>() + (head.b * shape.H + head.h) * shape.T + rows.begin);
+  store_rows(q.out, rows, 1.0f, head_of<E>(op.out, shape, head));
 }
 
 }  // namespace
@@ -127,11 +153,13 @@ void forward_task(const AttentionForward& op, const AttentionShape& shape, std::
 void CpuBackend::execute(const AttentionForward& op) {
   const AttentionShape shape{
       .B = op.out.size(0), .T = op.out.size(1), .C = op.out.size(2), .H = op.log_sum_exp.size(1)};
-  const std::int64_t heads = shape.B * shape.H;
+  const std::int64_t heads = shape.B * shape.H, blocks = ceil_div(shape.T, kQueries);
   with_compute_type(op.out.type(), [&]<class E>(std::type_identity<E>) {
-    // The last blocks of queries see the most keys: they start first.
-    parallel_for(heads * shape.blocks(), [&](std::int64_t task) {
-      forward_task<E>(op, shape, task % heads, shape.blocks() - 1 - task / heads);
+    parallel_for(heads * blocks, [&](std::int64_t task) {
+      const Head head{.b = task % heads / shape.H, .h = task % shape.H};
+      // The last blocks of queries see the most keys: they start first.
+      const std::int64_t begin = (blocks - 1 - task / heads) * kQueries;
+      forward_block<E>(op, shape, head, {begin, std::min(kQueries, shape.T - begin)});
     });
   });
 }
