@@ -183,8 +183,8 @@ CheckpointInfo open_folder(const fs::path& folder) {
   }
   for (const auto& [name, digest] : state.files) {
     verify_digest(InputFile(folder / name, ExitCode::checkpoint), digest);
-    verify_tensors(folder / name, state);
   }
+  for (const auto& [name, digest] : state.files) verify_tensors(folder / name, state);
   return {.folder = folder,
           .config = state.config,
           .precision = state.precision,

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <initializer_list>
 
 namespace lathe {
 namespace {
@@ -26,6 +27,8 @@ void watch_stop_signals() {
   }
 }
 
-int stop_signal() { return caught; }
+int stop_signal() {
+  return caught;
+}
 
 }  // namespace lathe

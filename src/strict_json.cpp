@@ -27,6 +27,10 @@ nlohmann::json parse_json(std::string_view text, const std::string& source, Exit
     }
     return true;
   };
+  // The parser takes a zero byte for the end of the text and would not see what follows.
+  if (const std::size_t zero = text.find('\0'); zero != text.npos) {
+    throw Error(code, fmt::format("{}: not valid JSON at byte {}", source, zero + 1));
+  }
   try {
     return json::parse(text, inspect);
   } catch (const json::parse_error& error) {
@@ -38,11 +42,16 @@ nlohmann::json parse_json(std::string_view text, const std::string& source, Exit
 
 std::string quote(std::string_view text) {
   constexpr std::size_t kMost = 60;
-  const std::string cut(text.substr(0, kMost));
+  return fmt::format("\"{}\"{}", printable(text.substr(0, kMost)),
+                     text.size() > kMost ? "..." : "");
+}
+
+// JSON's escapes, since whoever looks at these files knows them.
+std::string printable(std::string_view text) {
   constexpr bool kAsciiOnly = true;
-  std::string quoted = json(cut).dump(-1, ' ', kAsciiOnly, json::error_handler_t::ignore);
-  if (text.size() > kMost) quoted += "...";
-  return quoted;
+  const std::string quoted =
+      json(std::string(text)).dump(-1, ' ', kAsciiOnly, json::error_handler_t::replace);
+  return quoted.substr(1, quoted.size() - 2);
 }
 
 }  // namespace lathe

@@ -1,17 +1,24 @@
 // Every option of every command, declared once (src/option_table.cpp) and visited for parsing,
 // --help, the environment, TOML, the README table and the comparison on --resume.
 //
-// Values come from: flags > environment LATHE_* > --config file > preset > default. Names are the
-// same everywhere: --micro-batch, LATHE_MICRO_BATCH, micro-batch = 4.
+// Values come from: flags > environment LATHE_* > --config file > (the run's config.toml, when
+// resuming) > preset > default. Names are the same everywhere: --micro-batch, LATHE_MICRO_BATCH,
+// micro-batch = 4.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "lathe/model_config.h"
+
 namespace lathe {
 
+// An empty string or list, 0 and nullopt mean "not set" where the table does not allow them as a
+// value: Options{} has nothing set, default_options() has the defaults.
 struct Options {
   // Data
   std::vector<std::string> train;  // patterns; empty: the embedded stories
@@ -21,44 +28,73 @@ struct Options {
 
   // Model. 0: the preset's, or for vocab the tokenizer's.
   std::string model;
-  std::int64_t layers, heads, channels, context, vocab;
+  std::int64_t layers = 0, heads = 0, channels = 0, context = 0, vocab = 0;
   std::string init_from;  // checkpoint folder or .safetensors file
 
   // Batch and horizon. batch_tokens 0: micro_batch * seq_len. seq_len 0: min(context, 1024). At
   // most one of steps, tokens, epochs is not 0; none: one epoch.
-  std::int64_t micro_batch, seq_len, batch_tokens;
-  std::int64_t steps, tokens;
-  double epochs;
-  std::int64_t stop_at_step;  // 0: none
+  std::int64_t micro_batch = 0, seq_len = 0, batch_tokens = 0;
+  std::int64_t steps = 0, tokens = 0;
+  double epochs = 0;
+  std::int64_t stop_at_step = 0;  // 0: none
 
   // Optimizer
-  double lr;
+  double lr = 0;
   std::string lr_schedule;  // cosine | linear | constant | wsd
-  std::int64_t warmup_steps;
-  double final_lr_fraction, weight_decay, beta1, beta2, eps, grad_clip;
-  std::uint64_t seed;
-  bool shuffle;
+  std::int64_t warmup_steps = 0;
+  double final_lr_fraction = 0, weight_decay = 0, beta1 = 0, beta2 = 0, eps = 0, grad_clip = 0;
+  std::uint64_t seed = 0;
+  bool shuffle = false;
 
-  // Run
-  std::int64_t val_every, val_tokens, sample_every, log_every, checkpoint_every, keep;
+  // Run. An interval of 0 is off; val_tokens 0: the whole split, at most a million; keep 0: all.
+  std::int64_t val_every = 0, val_tokens = 0, sample_every = 0, log_every = 0;
+  std::int64_t checkpoint_every = 0, keep = 0;
   std::string out;
   std::optional<std::string> resume;  // "" newest checkpoint of --out, "auto", or a path
-  bool overwrite, quiet;
+  bool overwrite = false, quiet = false;
+  std::string config;  // the --config file
 
   // Device
-  std::string device;     // auto | cpu | cuda
-  std::string precision;  // fp32 | bf16
-  std::int64_t threads;   // 0: what this process may use
-  std::string recompute;  // none | block
+  std::string device;        // auto | cpu
+  std::string precision;     // fp32 | bf16
+  std::int64_t threads = 0;  // 0: what this process may use
+  std::string recompute;     // none | block
 
   // Other commands
   std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS
   std::string checkpoint;          // eval, sample: checkpoint or run folder
   std::string prompt;
-  std::int64_t max_tokens, top_k;
-  double temperature;
-  std::string svg;  // plot: file to write
-  bool json;        // bench, inspect, plan, eval: one object on stdout
+  std::int64_t max_tokens = 0, top_k = 0;  // top_k 0: all
+  double temperature = 0;
+  std::string svg;    // plot: file to write
+  bool json = false;  // eval, inspect, plan, bench: one object on stdout
+
+  bool operator==(const Options&) const = default;
 };
+
+enum class Command { train, eval, sample, inspect, plan, bench, plot };
+
+// Variables by full name, "LATHE_LR"; others are ignored.
+using Environment = std::map<std::string, std::string>;
+Environment process_environment();
+
+Options default_options();
+
+// Merges all sources. Reads the --config file and, on --resume, the config.toml of the run, with
+// `out` then the run folder. `args` begin after the command's name.
+// Throws Error: usage for anything wrong with an option, checkpoint for --resume without a run.
+Options parse_options(Command command, std::span<const std::string> args,
+                      const Environment& environment);
+
+// The sizes of --model with --layers and so on in their place. vocab is 0 unless given: the data's.
+ModelConfig model_config(const Options& options);
+
+// The checks that need no data; fills seq_len, batch_tokens, precision and threads.
+// Throws Error(usage).
+void resolve(Options& options);
+
+// A run's config.toml: every option that is set and saved. Reads back to the same values, bit for
+// bit, through --config.
+std::string to_toml(const Options& options);
 
 }  // namespace lathe

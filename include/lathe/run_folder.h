@@ -28,6 +28,7 @@ struct RunResult {
   std::optional<double> train_loss, val_loss, best_val_loss, floor, floor_standard_error;
   std::int64_t best_val_step = 0;
   double tokens_per_second = 0, wall_seconds = 0;
+  std::int64_t peak_memory_bytes = 0;
   std::int64_t parameters = 0;
   std::uint64_t seed = 0;
   std::string precision, device, checkpoint;

@@ -16,13 +16,14 @@ inline float gelu(float x) {
 }
 
 inline float gelu_derivative(float x) {
-  // Past 16 on either side it is exactly 1 or 0, and x^2 must not overflow.
-  x = x > 16.0f ? 16.0f : x;
-  x = x < -16.0f ? -16.0f : x;
+  // Past 10 on either side it is 1 or 0 to all digits, and nothing here may overflow.
+  x = x > 10.0f ? 10.0f : x;
+  x = x < -10.0f ? -10.0f : x;
   const float cubic = kGeluCubic * x * x;
-  const float logistic = 1.0f / (1.0f + fast_exp(-kGeluTwiceScale * (x + cubic * x)));
+  const float exponential = fast_exp(-kGeluTwiceScale * (x + cubic * x));
+  const float logistic = 1.0f / (1.0f + exponential);  // 1 - logistic is exponential * logistic
   const float d_twice_u = kGeluTwiceScale * (1.0f + 3.0f * cubic);
-  return logistic + x * logistic * (1.0f - logistic) * d_twice_u;
+  return logistic + x * logistic * (exponential * logistic) * d_twice_u;
 }
 
 }  // namespace lathe

@@ -1,0 +1,17 @@
+// What `lathe COMMAND` runs once its options are parsed. Each returns the process exit code and
+// throws Error for everything that is the user's to mend.
+#pragma once
+
+#include "lathe/options.h"
+
+namespace lathe {
+
+int train_command(const Options& options);
+int eval_command(const Options& options);
+int sample_command(const Options& options);
+int inspect_command(const Options& options);
+int plan_command(const Options& options);
+int bench_command(const Options& options);
+int plot_command(const Options& options);
+
+}  // namespace lathe

@@ -1,0 +1,38 @@
+// Models to and from checkpoints: which tensors there are, and models made from files.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lathe/adamw.h"
+#include "lathe/checkpoint.h"
+#include "lathe/model.h"
+#include "lathe/options.h"
+
+namespace lathe {
+
+// The parameters of a model under their names, without padding rows.
+std::vector<NamedTensor> model_tensors(const Gpt2& model);
+
+// m.NAME, v.NAME and, where the optimizer has its own, master.NAME of every parameter.
+std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw);
+
+// Fills the master weights from the model of a checkpoint, a run or a .safetensors file
+// (--init-from) and publishes them. Errors: checkpoint, naming the first tensor that does not fit.
+void initialize_from(const std::string& path, Backend& backend, const Gpt2& model, AdamW& adamw);
+
+// The backend of --device and --threads. Errors: usage.
+std::unique_ptr<Backend> make_backend(const Options& options);
+
+DType parse_precision(const std::string& name);
+
+// A model for eval and sample, from --checkpoint.
+struct LoadedModel {
+  std::unique_ptr<Backend> backend;
+  CheckpointInfo checkpoint;
+  std::unique_ptr<Gpt2> model;
+};
+LoadedModel load_model(const Options& options, std::int64_t micro_batch);
+
+}  // namespace lathe

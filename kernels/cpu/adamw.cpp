@@ -1,0 +1,92 @@
+// AdamW with bias correction and decoupled decay (Loshchilov & Hutter 2019): one pass over flat
+// memory, every element read and written once. Whatever needs more than fp32 (the clip factor, the
+// bias corrections) is made once, in double.
+#include <algorithm>
+#include <cmath>
+
+#include "compute_type.h"
+#include "cpu_backend.h"
+
+namespace lathe {
+namespace {
+
+constexpr std::int64_t kElementsPerTask = 1 << 15;
+
+// What is the same for all elements: an update is
+//   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  g = clip * gradient,
+//   parameter -= rate * m / (sqrt(v) * root_correction + eps) + decay * parameter.
+struct Coefficients {
+  float clip, beta1, beta2, one_minus_beta1, one_minus_beta2, rate, root_correction, eps, decay;
+};
+
+Coefficients coefficients(const AdamWUpdate& op) {
+  const double norm = std::sqrt(double{op.grad_square_sum.as<float>()[0]});
+  double clip = op.grad_clip > 0 ? op.grad_clip / (norm + 1e-6) : 1.0;
+  if (clip > 1) clip = 1;  // not std::min: a NaN norm must reach the parameters
+  const auto step = static_cast<double>(op.step);
+  const double correction1 = 1 - std::pow(op.beta1, step);
+  const double correction2 = 1 - std::pow(op.beta2, step);
+  return {.clip = static_cast<float>(clip),
+          .beta1 = static_cast<float>(op.beta1),
+          .beta2 = static_cast<float>(op.beta2),
+          .one_minus_beta1 = static_cast<float>(1 - op.beta1),
+          .one_minus_beta2 = static_cast<float>(1 - op.beta2),
+          .rate = static_cast<float>(op.learning_rate / correction1),
+          .root_correction = static_cast<float>(1 / std::sqrt(correction2)),
+          .eps = static_cast<float>(op.eps),
+          .decay = static_cast<float>(op.learning_rate * op.weight_decay)};
+}
+
+template <class E>
+void update(const AdamWUpdate& op, ElementRange range, const Coefficients& k) {
+  constexpr bool kHasMaster = !std::is_same_v<E, float>;
+  E* const parameter = op.parameter.as<E>();
+  float* const master = kHasMaster ? op.master.as<float>() : op.parameter.as<float>();
+  float* const m = op.m.as<float>();
+  float* const v = op.v.as<float>();
+  const float* const gradient = op.gradient.as<float>();
+#pragma omp simd
+  for (std::int64_t i = range.begin; i < range.end; ++i) {
+    const float g = gradient[i] * k.clip;
+    m[i] = k.beta1 * m[i] + k.one_minus_beta1 * g;
+    v[i] = k.beta2 * v[i] + k.one_minus_beta2 * (g * g);
+    const float old = master[i];
+    const float direction = m[i] / (std::sqrt(v[i]) * k.root_correction + k.eps);
+    const float updated = old - (k.rate * direction + k.decay * old);
+    master[i] = updated;
+    if constexpr (kHasMaster) parameter[i] = from_float<E>(updated);
+  }
+}
+
+// Cuts a range at the borders of the decayed ranges.
+template <class E>
+void update_task(const AdamWUpdate& op, ElementRange task, const Coefficients& decaying) {
+  Coefficients constant = decaying;
+  constant.decay = 0;
+  auto next = std::lower_bound(
+      op.decayed.begin(), op.decayed.end(), task.begin,
+      [](const ElementRange& range, std::int64_t begin) { return range.end <= begin; });
+  for (std::int64_t begin = task.begin; begin < task.end;) {
+    const bool decays = next != op.decayed.end() && next->begin <= begin;
+    std::int64_t end = task.end;
+    if (next != op.decayed.end()) end = std::min(end, decays ? next->end : next->begin);
+    update<E>(op, {begin, end}, decays ? decaying : constant);
+    if (decays) ++next;
+    begin = end;
+  }
+}
+
+}  // namespace
+
+void CpuBackend::execute(const AdamWUpdate& op) {
+  const std::int64_t P = op.parameter.count();
+  const Coefficients k = coefficients(op);
+  with_compute_type(op.parameter.type(), [&]<class E>(std::type_identity<E>) {
+    parallel_for(ceil_div(P, kElementsPerTask), [&](std::int64_t task) {
+      const std::int64_t begin = task * kElementsPerTask;
+      update_task<E>(op, {begin, std::min(P, begin + kElementsPerTask)}, k);
+    });
+  });
+}
+
+}  // namespace lathe

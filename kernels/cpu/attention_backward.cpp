@@ -1,0 +1,205 @@
+// Causal attention, backward (Dao 2023, algorithm 2). A task is one head, so its sums have one
+// order: for each block of keys it walks the blocks of queries that see them, recomputes their
+// probabilities from log_sum_exp, and adds to d_key and d_value of the block and to the d_query of
+// the whole head. With P the probabilities and D_i = sum(d_out_i * out_i):
+//   d_value = P^T d_out,  dS = P * (d_out value^T - D),  d_query = dS key,  d_key = dS^T query.
+#include <cmath>
+
+#include "attention_blocks.h"
+#include "cpu_backend.h"
+#include "thread_scratch.h"
+#include "vector_math.h"
+
+namespace lathe {
+namespace {
+
+struct KeyBlock {
+  RowRange rows;
+  float* keys;                           // (kBlock, padded_head_size)
+  float *keys_columns, *values_columns;  // (head_size, kBlock)
+  float *d_keys, *d_values;              // (kBlock, padded_head_size)
+};
+
+struct QueryBlock {
+  RowRange rows;
+  float* queries;            // (kBlock, padded_head_size), scaled by 1 / sqrt(head_size)
+  float* d_out;              // (kBlock, padded_head_size)
+  float* d_queries;          // (kBlock, padded_head_size), of the scaled queries
+  const float* log_sum_exp;  // (kBlock)
+  const float* dots;         // (kBlock): D_i
+};
+
+// Per pair of blocks, both (kBlock queries, kBlock keys).
+struct PairBlock {
+  float *probabilities, *d_scores;
+};
+
+// Keys of the block that the first `queries` queries of a block see.
+std::int64_t visible_keys(const QueryBlock& q, const KeyBlock& k, std::int64_t queries) {
+  return std::min(k.rows.count, q.rows.begin + queries - k.rows.begin);
+}
+
+// In: scores s and d_out value^T. Out: p = exp(s - log_sum_exp) and p * (d_out value^T - D), both
+// zero from `visible` to `columns`.
+struct RowStatistics {
+  float log_sum_exp, dot;
+};
+void scores_to_gradients(float* scores, float* d_scores, RowStatistics row, std::int64_t visible,
+                         std::int64_t columns) {
+#pragma omp simd
+  for (std::int64_t k = 0; k < columns; ++k) {
+    const float p = fast_exp(scores[k] - row.log_sum_exp);
+    d_scores[k] = p * (d_scores[k] - row.dot);
+    scores[k] = p;
+  }
+  std::fill(scores + visible, scores + columns, 0.0f);
+  std::fill(d_scores + visible, d_scores + columns, 0.0f);
+}
+
+// Makes P and dS of a pair of blocks, as far as keys are visible.
+void make_gradients_of_scores(const QueryBlock& q, const KeyBlock& k, const PairBlock& pair,
+                              const AttentionShape& shape) {
+  const std::int64_t padded = shape.padded_head_size();
+  for (std::int64_t strip = 0; strip < q.rows.count; strip += kStrip) {
+    const std::int64_t end = std::min(strip + kStrip, q.rows.count);
+    const std::int64_t columns = ceil_div(visible_keys(q, k, end), kColumnStep) * kColumnStep;
+    const BlockShape block{.rows = end - strip, .columns = columns, .depth = shape.head_size()};
+    block_product({q.queries + strip * padded, padded, 1}, k.keys_columns, kBlock,
+                  pair.probabilities + strip * kBlock, kBlock, block);
+    block_product({q.d_out + strip * padded, padded, 1}, k.values_columns, kBlock,
+                  pair.d_scores + strip * kBlock, kBlock, block);
+    for (std::int64_t i = strip; i < end; ++i) {
+      scores_to_gradients(pair.probabilities + i * kBlock, pair.d_scores + i * kBlock,
+                          {q.log_sum_exp[i], q.dots[i]}, visible_keys(q, k, i + 1), columns);
+    }
+  }
+}
+
+void add_gradients(const QueryBlock& q, const KeyBlock& k, const PairBlock& pair,
+                   const AttentionShape& shape) {
+  const std::int64_t padded = shape.padded_head_size();
+  for (std::int64_t strip = 0; strip < k.rows.count; strip += kStrip) {
+    // Queries before the strip's first key do not see it.
+    const std::int64_t first = std::max<std::int64_t>(0, k.rows.begin + strip - q.rows.begin);
+    const BlockShape block{.rows = std::min(kStrip, k.rows.count - strip),
+                           .columns = padded,
+                           .depth = q.rows.count - first};
+    const std::int64_t at = first * kBlock + strip;
+    add_block_product({pair.probabilities + at, 1, kBlock}, q.d_out + first * padded, padded,
+                      k.d_values + strip * padded, padded, block);
+    add_block_product({pair.d_scores + at, 1, kBlock}, q.queries + first * padded, padded,
+                      k.d_keys + strip * padded, padded, block);
+  }
+  for (std::int64_t strip = 0; strip < q.rows.count; strip += kStrip) {
+    const std::int64_t end = std::min(strip + kStrip, q.rows.count);
+    add_block_product({pair.d_scores + strip * kBlock, kBlock, 1}, k.keys, padded,
+                      q.d_queries + strip * padded, padded,
+                      {.rows = end - strip, .columns = padded, .depth = visible_keys(q, k, end)});
+  }
+}
+
+template <class E>
+class HeadBackward {
+ public:
+  HeadBackward(const AttentionBackward& op, const AttentionShape& shape, std::int64_t head)
+      : op_(op), shape_(shape), head_(head), b_(head / shape.H), h_(head % shape.H) {
+    const std::int64_t block = kBlock * shape.padded_head_size();
+    const std::int64_t rows = shape.blocks() * kBlock;
+    next_ = ThreadScratch::floats(7 * block + 2 * kBlock * kBlock +
+                                  rows * (shape.padded_head_size() + 1));
+    for (float** memory : {&key_.keys, &key_.keys_columns, &key_.values_columns, &key_.d_keys,
+                           &key_.d_values, &query_.queries, &query_.d_out}) {
+      *memory = take(block);
+    }
+    pair_ = {take(kBlock * kBlock), take(kBlock * kBlock)};
+    d_queries_ = take(rows * shape.padded_head_size());
+    dots_ = take(rows);
+    std::fill(d_queries_, d_queries_ + rows * shape.padded_head_size(), 0.0f);
+  }
+
+  void run() {
+    make_dots();
+    for (std::int64_t block = 0; block < shape_.blocks(); ++block) run_keys(rows_of(block));
+    store_rows(d_queries_, {0, shape_.T}, shape_, scale_,
+               head_of_qkv<E>(op_.d_qkv, shape_, b_, h_, Part::query));
+  }
+
+ private:
+  float* take(std::int64_t count) {
+    float* taken = next_;
+    next_ += count;
+    return taken;
+  }
+
+  RowRange rows_of(std::int64_t block) const {
+    return {block * kBlock, std::min(kBlock, shape_.T - block * kBlock)};
+  }
+
+  void make_dots() {
+    const auto d_out = head_of<E>(op_.d_out, shape_, b_, h_);
+    const auto out = head_of<E>(op_.out, shape_, b_, h_);
+    for (std::int64_t t = 0; t < shape_.T; ++t) {
+      const E *d_out_row = d_out.row(t), *out_row = out.row(t);
+      float dot = 0;
+#pragma omp simd reduction(+ : dot)
+      for (std::int64_t d = 0; d < shape_.head_size(); ++d) {
+        dot += to_float(d_out_row[d]) * to_float(out_row[d]);
+      }
+      dots_[t] = dot;
+    }
+  }
+
+  void run_keys(RowRange rows) {
+    const std::int64_t count = kBlock * shape_.padded_head_size();
+    const auto keys = head_of_qkv<E>(op_.qkv, shape_, b_, h_, Part::key);
+    key_.rows = rows;
+    load_rows(keys, rows, shape_, 1.0f, key_.keys);
+    load_columns(keys, rows, shape_, 1.0f, key_.keys_columns);
+    load_columns(head_of_qkv<E>(op_.qkv, shape_, b_, h_, Part::value), rows, shape_, 1.0f,
+                 key_.values_columns);
+    std::fill(key_.d_keys, key_.d_keys + count, 0.0f);
+    std::fill(key_.d_values, key_.d_values + count, 0.0f);
+    for (std::int64_t block = rows.begin / kBlock; block < shape_.blocks(); ++block) {
+      load_queries(rows_of(block));
+      make_gradients_of_scores(query_, key_, pair_, shape_);
+      add_gradients(query_, key_, pair_, shape_);
+    }
+    store_rows(key_.d_keys, rows, shape_, 1.0f,
+               head_of_qkv<E>(op_.d_qkv, shape_, b_, h_, Part::key));
+    store_rows(key_.d_values, rows, shape_, 1.0f,
+               head_of_qkv<E>(op_.d_qkv, shape_, b_, h_, Part::value));
+  }
+
+  void load_queries(RowRange rows) {
+    query_.rows = rows;
+    load_rows(head_of_qkv<E>(op_.qkv, shape_, b_, h_, Part::query), rows, shape_, scale_,
+              query_.queries);
+    load_rows(head_of<E>(op_.d_out, shape_, b_, h_), rows, shape_, 1.0f, query_.d_out);
+    query_.d_queries = d_queries_ + rows.begin * shape_.padded_head_size();
+    query_.log_sum_exp = op_.log_sum_exp.as<float>() + head_ * shape_.T + rows.begin;
+    query_.dots = dots_ + rows.begin;
+  }
+
+  const AttentionBackward& op_;
+  const AttentionShape& shape_;
+  std::int64_t head_, b_, h_;
+  float scale_ = 1.0f / std::sqrt(static_cast<float>(shape_.head_size()));
+  float* next_;
+  KeyBlock key_{};
+  QueryBlock query_{};
+  PairBlock pair_;
+  float *d_queries_, *dots_;  // (T, padded_head_size), (T)
+};
+
+}  // namespace
+
+void CpuBackend::execute(const AttentionBackward& op) {
+  const AttentionShape shape{
+      .B = op.out.size(0), .T = op.out.size(1), .C = op.out.size(2), .H = op.log_sum_exp.size(1)};
+  with_compute_type(op.out.type(), [&]<class E>(std::type_identity<E>) {
+    parallel_for(shape.B * shape.H,
+                 [&](std::int64_t head) { HeadBackward<E>(op, shape, head).run(); });
+  });
+}
+
+}  // namespace lathe

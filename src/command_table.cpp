@@ -1,0 +1,64 @@
+#include <algorithm>
+
+#include "option_table.h"
+
+namespace lathe {
+namespace {
+
+constexpr CommandSpec kCommands[] = {
+    {.id = Command::train,
+     .name = "train",
+     .summary = "Train a GPT-2 and write a run folder",
+     .description = "Trains a GPT-2 on token shards or text and writes checkpoints, metrics and "
+                    "samples into a\nrun folder. Without --train it trains on small stories that "
+                    "Lathe makes itself.",
+     .example = "lathe train --train 'data/*.txt' --model gpt2 --tokens 10M --out runs/first"},
+    {.id = Command::eval,
+     .name = "eval",
+     .summary = "Measure the validation loss of a checkpoint",
+     .description = "Prints loss, perplexity and bits per byte of a checkpoint on validation data.",
+     .required = "checkpoint",
+     .example = "lathe eval --checkpoint runs/first --val book.txt"},
+    {.id = Command::sample,
+     .name = "sample",
+     .summary = "Continue a text with a checkpoint",
+     .description = "Prints the prompt and what the model makes of it.",
+     .required = "checkpoint",
+     .example = "lathe sample --checkpoint runs/first --prompt 'Once upon a time'"},
+    {.id = Command::inspect,
+     .name = "inspect",
+     .summary = "Explain any file that Lathe reads",
+     .description = "Says what a token shard, text, checkpoint or run folder is and whether it is "
+                    "sound.",
+     .paths = "PATH",
+     .example = "lathe inspect shard.bin runs/first"},
+    {.id = Command::plan,
+     .name = "plan",
+     .summary = "Print sizes, memory and steps of a run, without starting it",
+     .description = "Takes the command line of `lathe train` and prints parameters, memory by "
+                    "part, steps, tokens\nand checkpoint size. Allocates and writes nothing.",
+     .example = "lathe plan --model gpt2 --micro-batch 8 --tokens 10B"},
+    {.id = Command::bench,
+     .name = "bench",
+     .summary = "Time a training step, by operation",
+     .description = "Times whole training steps, clipping and AdamW included, on made-up tokens.",
+     .example = "lathe bench --model gpt2 --micro-batch 4 --seq-len 64 --precision bf16"},
+    {.id = Command::plot,
+     .name = "plot",
+     .summary = "Draw the loss curves of runs",
+     .description = "Draws training and validation loss in the terminal, and as an SVG on request.",
+     .paths = "RUN",
+     .example = "lathe plot runs/first runs/second --svg loss.svg"},
+};
+
+}  // namespace
+
+std::span<const CommandSpec> command_table() {
+  return kCommands;
+}
+
+const CommandSpec& command_spec(Command command) {
+  return *std::ranges::find(kCommands, command, &CommandSpec::id);
+}
+
+}  // namespace lathe

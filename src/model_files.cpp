@@ -1,0 +1,87 @@
+#include "lathe/model_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "lathe/error.h"
+
+namespace lathe {
+namespace {
+
+// The elements of each parameter in flat `memory`, named `prefix` + parameter.
+void append_tensors(std::vector<NamedTensor>& tensors, const Gpt2& model, const Tensor& memory,
+                    const std::string& prefix) {
+  for (const ParameterSpec& spec : model.specs()) {
+    tensors.push_back({.name = prefix + spec.name,
+                       .shape = spec.shape,
+                       .memory = memory.slice(spec.offset, spec.count())});
+  }
+}
+
+// A safetensors file given directly, or the model's file within a checkpoint or run.
+std::filesystem::path model_file(const std::string& path) {
+  if (!std::filesystem::is_directory(path)) return path;
+  return open_checkpoint(path).folder / "model.safetensors";
+}
+
+}  // namespace
+
+std::vector<NamedTensor> model_tensors(const Gpt2& model) {
+  std::vector<NamedTensor> tensors;
+  append_tensors(tensors, model, model.parameters(), "");
+  return tensors;
+}
+
+std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw) {
+  std::vector<NamedTensor> tensors;
+  append_tensors(tensors, model, adamw.m(), "m.");
+  append_tensors(tensors, model, adamw.v(), "v.");
+  if (adamw.has_own_master()) append_tensors(tensors, model, adamw.master(), "master.");
+  return tensors;
+}
+
+void initialize_from(const std::string& path, Backend& backend, const Gpt2& model, AdamW& adamw) {
+  const SafetensorsReader reader(model_file(path), ExitCode::checkpoint);
+  std::vector<NamedTensor> tensors;
+  append_tensors(tensors, model, adamw.master(), "");
+  for (const NamedTensor& tensor : tensors) load_tensor(reader, backend, tensor);
+  adamw.publish_master();
+}
+
+std::unique_ptr<Backend> make_backend(const Options& options) {
+  if (options.device == "cuda") {
+    throw Error(ExitCode::usage,
+                "--device cuda: this build has no CUDA backend; must be auto or cpu");
+  }
+  return make_cpu_backend(options.threads > 0 ? static_cast<int>(options.threads)
+                                              : available_threads());
+}
+
+DType parse_precision(const std::string& name) {
+  return name == "bf16" ? DType::bf16 : DType::fp32;
+}
+
+LoadedModel load_model(const Options& options, std::int64_t micro_batch) {
+  CheckpointInfo info = open_checkpoint(options.checkpoint);
+  const std::string precision = options.precision.empty() ? info.precision : options.precision;
+  if (options.seq_len > info.config.context) {
+    throw Error(ExitCode::usage,
+                fmt::format("--seq-len {}: is beyond the {} positions of {}", options.seq_len,
+                            info.config.context, info.folder.string()));
+  }
+  LoadedModel loaded{.backend = make_backend(options), .checkpoint = info, .model = nullptr};
+  const std::int64_t seq_len =
+      options.seq_len > 0 ? options.seq_len : std::min<std::int64_t>(info.config.context, 1024);
+  loaded.model = std::make_unique<Gpt2>(*loaded.backend, info.config,
+                                        ModelOptions{.micro_batch = micro_batch,
+                                                     .seq_len = seq_len,
+                                                     .precision = parse_precision(precision),
+                                                     .recompute = Recompute::none,
+                                                     .training = false});
+  load_checkpoint(info, *loaded.backend, model_tensors(*loaded.model), {});
+  return loaded;
+}
+
+}  // namespace lathe

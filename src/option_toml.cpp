@@ -1,0 +1,181 @@
+// Flat TOML files of options: toml++ reads, and since its writer neither keeps our order nor our
+// doubles to the bit, a few lines here write.
+#include <fmt/format.h>
+#include <toml++/toml.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "lathe/error.h"
+#include "option_sources.h"
+#include "suggest.h"
+
+namespace lathe {
+namespace {
+
+[[noreturn]] void usage_error(const std::string& message) {
+  throw Error(ExitCode::usage, message);
+}
+
+std::string read_file(const std::filesystem::path& file) {
+  constexpr std::size_t kMostBytes = 1 << 20;
+  std::error_code error;
+  const auto status = std::filesystem::status(file, error);
+  if (!std::filesystem::exists(status)) usage_error(fmt::format("{}: no such file", file.string()));
+  if (std::filesystem::is_directory(status)) {
+    usage_error(fmt::format("{}: must be a TOML file, not a folder", file.string()));
+  }
+  std::ifstream stream(file, std::ios::binary);
+  std::string text(kMostBytes + 1, '\0');
+  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (stream.bad() || (!stream.eof() && stream.gcount() == 0)) {
+    usage_error(fmt::format("{}: cannot be read", file.string()));
+  }
+  text.resize(static_cast<std::size_t>(stream.gcount()));
+  if (text.size() > kMostBytes) {
+    usage_error(fmt::format("{}: must be a flat TOML file of at most 1 MiB", file.string()));
+  }
+  return text;
+}
+
+std::string_view type_name(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a float";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+std::string_view expected_type(const OptionSpec& option) {
+  if (option.is_boolean()) return "true or false";
+  if (option.is_number()) return "a number";
+  return option.is_list() ? "a string or an array of strings" : "a string";
+}
+
+// The text of a value that has a right type for the option; nullopt for a wrong one.
+std::optional<std::string> scalar_text(const OptionSpec& option, const toml::node& node) {
+  if (option.is_boolean()) {
+    if (const auto* value = node.as_boolean()) return value->get() ? "true" : "false";
+    return std::nullopt;
+  }
+  if (const auto* value = node.as_string()) return value->get();
+  if (!option.is_number()) return std::nullopt;
+  if (const auto* value = node.as_integer()) return std::to_string(value->get());
+  if (const auto* value = node.as_floating_point()) return shortest(value->get());
+  return std::nullopt;
+}
+
+std::vector<std::string> node_values(const OptionSpec& option, const toml::node& node,
+                                     const std::string& origin) {
+  const auto refuse = [&](const toml::node& wrong) {
+    usage_error(
+        fmt::format("{}: must be {}, not {}", origin, expected_type(option), type_name(wrong)));
+  };
+  const toml::array* array = option.is_list() ? node.as_array() : nullptr;
+  std::vector<std::string> values;
+  const auto take = [&](const toml::node& element) {
+    const auto text = scalar_text(option, element);
+    if (!text) refuse(element);
+    values.push_back(*text);
+  };
+  if (array == nullptr) {
+    take(node);
+  } else {
+    for (const toml::node& element : *array) take(element);
+  }
+  return values;
+}
+
+std::string toml_string(std::string_view text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      result += fmt::format("\\{}", c);
+    } else if (byte < 0x20 || byte == 0x7F) {
+      result += fmt::format("\\u{:04X}", byte);
+    } else {
+      result += c;
+    }
+  }
+  return result + '"';
+}
+
+std::string toml_value(const Options& options, const OptionSpec& option) {
+  const std::string text = value_text(options, option);
+  // A real without a point would be a TOML integer, of 64 bits.
+  const bool is_real = std::holds_alternative<double Options::*>(option.member);
+  if (is_real && text.find_first_of(".e") == std::string::npos) return text + ".0";
+  if (option.is_number() || option.is_boolean()) return text;
+  if (!option.is_list()) return toml_string(text);
+  std::string list;
+  for (const std::string& value :
+       options.*std::get<std::vector<std::string> Options::*>(option.member)) {
+    list += (list.empty() ? "" : ", ") + toml_string(value);
+  }
+  return fmt::format("[{}]", list);
+}
+
+}  // namespace
+
+Level read_toml(Command command, const std::filesystem::path& file) {
+  const std::string text = read_file(file);
+  toml::table table;
+  try {
+    table = toml::parse(text, file.string());
+  } catch (const toml::parse_error& error) {
+    usage_error(
+        fmt::format("{}:{}: {}", file.string(), error.source().begin.line, error.description()));
+  }
+  std::vector<std::string> known;
+  for (const OptionSpec& option : option_table()) known.emplace_back(option.name);
+
+  Level level;
+  for (const auto& [toml_key, node] : table) {
+    const std::string key(toml_key.str());
+    const std::string origin = fmt::format("{}: {}", file.string(), key);
+    const OptionSpec* option = find_option(key);
+    if (option == nullptr) {
+      const auto suggestion = closest(key, known);
+      usage_error(fmt::format("{}: no such option{}", origin,
+                              suggestion        ? fmt::format("; did you mean {}?", *suggestion)
+                              : node.is_table() ? "; options stand outside of tables"
+                                                : "; see lathe --help"));
+    }
+    if (option->member == OptionMember(&Options::config)) {
+      usage_error(fmt::format("{}: a file of options cannot name another", origin));
+    }
+    std::vector<std::string> values = node_values(*option, node, origin);
+    if (option->taken_by(command)) level.push_back({option, std::move(values), origin});
+  }
+  return level;
+}
+
+std::string to_toml(const Options& options) {
+  std::string result = "# Options of this run. `lathe train --config` takes them again.\n";
+  OptionGroup group{};
+  bool is_first = true;
+  for (const OptionSpec& option : option_table()) {
+    if (option.on_resume == OnResume::never_saved || value_text(options, option).empty()) continue;
+    if (is_first || option.group != group) {
+      result += fmt::format("\n# {}\n", title(option.group));
+    }
+    is_first = false;
+    group = option.group;
+    result += fmt::format("{} = {}\n", option.name, toml_value(options, option));
+  }
+  return result;
+}
+
+}  // namespace lathe

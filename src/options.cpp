@@ -1,0 +1,227 @@
+// Merging: every source is a Level of settings, applied from the lowest to the highest, so that
+// what is applied last counts. The rules that concern several options at once stand here.
+#include "lathe/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "lathe/backend.h"
+#include "lathe/error.h"
+#include "option_sources.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void usage_error(const std::string& message) {
+  throw Error(ExitCode::usage, message);
+}
+
+bool is_length(const OptionSpec& option) {
+  return option.member == OptionMember(&Options::steps) ||
+         option.member == OptionMember(&Options::tokens) ||
+         option.member == OptionMember(&Options::epochs);
+}
+
+// A length of the run replaces whatever length lower levels gave.
+void apply_level(Options& options, const Level& level) {
+  const Setting* length = nullptr;
+  for (const Setting& setting : level) {
+    if (!is_length(*setting.option)) continue;
+    if (length != nullptr && length->option != setting.option) {
+      usage_error(fmt::format("{} {} and {} {}: give one of --steps, --tokens, --epochs",
+                              length->origin, length->values.front(), setting.origin,
+                              setting.values.front()));
+    }
+    length = &setting;
+    options.steps = options.tokens = 0;
+    options.epochs = 0;
+  }
+  for (const Setting& setting : level) apply(options, setting);
+}
+
+Options merge(std::span<const Level> levels) {
+  Options options = default_options();
+  for (const Level& level : levels) apply_level(options, level);
+  return options;
+}
+
+// What stands below everything the user says, once it is known what that is.
+Level preset(Command command, const Options& said) {
+  if (command == Command::bench) return read_preset(command, bench_preset());
+  const bool trains = command == Command::train || command == Command::plan;
+  if (trains && said.train.empty()) return read_preset(command, stories_preset());
+  return {};
+}
+
+const Setting* find(std::span<const Level> levels, OptionMember member) {
+  const Setting* found = nullptr;
+  for (const Level& level : levels) {
+    for (const Setting& setting : level) {
+      if (setting.option->member == member) found = &setting;
+    }
+  }
+  return found;
+}
+
+fs::path config_of(const fs::path& run) {
+  return run / "config.toml";
+}
+
+// The run folder to continue: --out, or the one that the path of --resume is or lies in. nullopt:
+// there is none and --resume=auto starts one.
+std::optional<fs::path> find_run(const Options& said) {
+  const std::string& path = *said.resume;
+  if (path.empty() || path == "auto") {
+    if (fs::exists(config_of(said.out))) return said.out;
+    if (path == "auto") return std::nullopt;
+    throw Error(ExitCode::checkpoint,
+                fmt::format("--resume: no run in {}, it has no config.toml; --resume=auto would "
+                            "start one",
+                            said.out));
+  }
+  if (fs::exists(config_of(path))) return path;
+  const fs::path around = (fs::path(path) / "." / "../..").lexically_normal() / "";
+  if (fs::is_directory(path) && fs::exists(config_of(around))) return around.parent_path();
+  throw Error(
+      ExitCode::checkpoint,
+      fmt::format("--resume {}: no run folder with a config.toml, nor a checkpoint in one", path));
+}
+
+// A model's sizes may be given by its name or one by one.
+Options with_sizes(Options options) {
+  const ModelConfig config = model_config(options);
+  options.layers = config.layers;
+  options.heads = config.heads;
+  options.channels = config.channels;
+  options.context = config.context;
+  return options;
+}
+
+void check_fixed(const Options& saved_options, std::span<const Level> said, const fs::path& run) {
+  const Options saved = with_sizes(saved_options);
+  for (const Level& level : said) {
+    for (const Setting& setting : level) {
+      const OptionSpec& option = *setting.option;
+      if (option.on_resume != OnResume::fixed) continue;
+      // Without --vocab the data decides, and only the checkpoint knows what that was.
+      if (option.member == OptionMember(&Options::vocab) && saved.vocab == 0) continue;
+      Options given = saved;
+      apply(given, setting);
+      const std::string before = value_text(saved, option);
+      const std::string now = value_text(given, option);
+      if (before == now) continue;
+      usage_error(fmt::format("{} {}: the run in {} has {}, which --resume cannot change",
+                              setting.origin, now, run.string(), before.empty() ? "none" : before));
+    }
+  }
+}
+
+// Makes the run's own options the lowest level, and --out its folder.
+void add_resumed(std::vector<Level>& levels, const Options& said) {
+  const std::optional<fs::path> run = find_run(said);
+  if (!run) return;
+  const Setting* out = find(levels, &Options::out);
+  std::error_code error;
+  if (out != nullptr && !fs::equivalent(said.out, *run, error)) {
+    usage_error(fmt::format("--resume {} and {} {}: must be the same run", *said.resume,
+                            out->origin, said.out));
+  }
+  const std::vector<Level> base = {read_toml(Command::train, config_of(*run))};
+  check_fixed(merge(base), levels, *run);
+  levels.insert(levels.begin(), base.front());
+  levels.push_back({{find_option("out"), {run->string()}, "--resume"}});
+}
+
+void check_complete(const CommandSpec& command, const Options& options,
+                    std::span<const std::string> paths) {
+  if (!command.paths.empty() && paths.empty()) {
+    usage_error(fmt::format("{}: needs a {}; see lathe {} --help", command.name, command.paths,
+                            command.name));
+  }
+  if (!command.required.empty()) {
+    const OptionSpec& required = *find_option(command.required);
+    if (value_text(options, required).empty()) {
+      usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required.name,
+                              command.name, command.name));
+    }
+  }
+  if (options.resume && options.overwrite)
+    usage_error("--resume and --overwrite: give one of them");
+}
+
+}  // namespace
+
+Options default_options() {
+  Options options;
+  for (const OptionSpec& option : option_table()) {
+    if (option.initial.empty()) continue;
+    apply(options, {&option, {std::string(option.initial)}, fmt::format("--{}", option.name)});
+  }
+  return options;
+}
+
+Options parse_options(Command command, std::span<const std::string> args,
+                      const Environment& environment) {
+  const CommandSpec& spec = command_spec(command);
+  CommandLine line = read_arguments(spec, args);
+  std::vector<Level> levels = {read_environment(command, environment), std::move(line.settings)};
+
+  Options said = merge(levels);
+  if (!said.config.empty()) {
+    levels.insert(levels.begin(), read_toml(command, said.config));
+    said = merge(levels);
+  }
+  check_complete(spec, said, line.paths);
+  if (said.resume) add_resumed(levels, said);
+
+  levels.insert(levels.begin(), preset(command, merge(levels)));
+  Options options = merge(levels);
+  options.paths = std::move(line.paths);
+  return options;
+}
+
+ModelConfig model_config(const Options& options) {
+  ModelConfig config = model_preset(options.model).value();
+  const auto replace = [](std::int64_t& size, std::int64_t given) {
+    if (given != 0) size = given;
+  };
+  replace(config.layers, options.layers);
+  replace(config.heads, options.heads);
+  replace(config.channels, options.channels);
+  replace(config.context, options.context);
+  replace(config.vocab, options.vocab);
+  return config;
+}
+
+void resolve(Options& options) {
+  ModelConfig model = model_config(options);
+  model.vocab = std::max<std::int64_t>(model.vocab, 1);  // else the data's
+  validate(model);
+
+  constexpr std::int64_t kLongestDefault = 1024;
+  if (options.seq_len == 0) options.seq_len = std::min(model.context, kLongestDefault);
+  if (options.seq_len > model.context) {
+    usage_error(fmt::format("--seq-len {}: must be at most the model's --context {}",
+                            options.seq_len, model.context));
+  }
+  const std::int64_t micro_tokens = options.micro_batch * options.seq_len;
+  if (options.batch_tokens == 0) options.batch_tokens = micro_tokens;
+  if (options.batch_tokens % micro_tokens != 0) {
+    const std::int64_t below = options.batch_tokens / micro_tokens * micro_tokens;
+    const std::string nearest =
+        below == 0 ? fmt::format("the nearest is {}", micro_tokens)
+                   : fmt::format("the nearest are {} and {}", below, below + micro_tokens);
+    usage_error(fmt::format(
+        "--batch-tokens {}: must be a multiple of {}, which is --micro-batch "
+        "{} x --seq-len {}; {}",
+        options.batch_tokens, micro_tokens, options.micro_batch, options.seq_len, nearest));
+  }
+  if (options.precision.empty()) options.precision = "fp32";  // of the CPU
+  if (options.threads == 0) options.threads = available_threads();
+}
+
+}  // namespace lathe

@@ -1,0 +1,167 @@
+#include "lathe/run_folder.h"
+
+#include <fmt/format.h>
+#include <fmt/os.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "lathe/error.h"
+#include "lathe/version.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kConfig = "config.toml";
+constexpr const char* kMetrics = "metrics.jsonl";
+constexpr const char* kLog = "log.txt";
+constexpr const char* kResult = "result.json";
+constexpr const char* kSamples = "samples";
+constexpr const char* kCheckpoints = "checkpoints";
+
+bool holds_something(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::exists(folder, ignored) &&
+         !(fs::is_directory(folder, ignored) && fs::is_empty(folder, ignored));
+}
+
+[[noreturn]] void fail_storage(const fs::path& path, const std::error_code& error) {
+  throw Error(ExitCode::storage,
+              fmt::format("{}: cannot be written: {}", path.string(), error.message()));
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) fail_storage(folder, error);
+}
+
+// Removes what a run has made, and nothing that a user may have put beside it.
+void remove_run(const fs::path& folder) {
+  for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kResult, kConfig}) {
+    std::error_code error;
+    fs::remove_all(folder / name, error);
+    if (error) fail_storage(folder / name, error);
+  }
+}
+
+// Cuts metrics.jsonl behind the last line of step `resumed_step`: later ones will come again. A
+// last line without its end was cut by a kill.
+void truncate_metrics(const fs::path& path, std::int64_t resumed_step) {
+  if (!fs::exists(path)) return;
+  const std::string text = read_file(path, ExitCode::storage);
+  std::size_t keep = 0;
+  for (std::size_t end = 0; (end = text.find('\n', keep)) != std::string::npos; keep = end + 1) {
+    const auto line = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(keep),
+                                            text.begin() + static_cast<std::ptrdiff_t>(end),
+                                            nullptr, /*allow_exceptions=*/false);
+    if (!line.is_object() || line.value("step", std::int64_t{0}) > resumed_step) break;
+  }
+  if (keep == text.size()) return;
+  std::error_code error;
+  fs::resize_file(path, keep, error);
+  if (error) fail_storage(path, error);
+}
+
+fs::path prepare(const fs::path& folder, std::optional<std::int64_t> resumed_step) {
+  make_folder(folder);
+  if (resumed_step) {
+    truncate_metrics(folder / kMetrics, *resumed_step);
+  } else {
+    remove_run(folder);
+  }
+  return folder;
+}
+
+nlohmann::ordered_json or_null(const std::optional<double>& value) {
+  return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+}
+
+}  // namespace
+
+void RunFolder::check(const fs::path& folder, bool overwrite, bool resumes) {
+  if (!holds_something(folder)) return;
+  if (!fs::is_directory(folder)) {
+    throw Error(ExitCode::storage,
+                fmt::format("--out {}: is a file, must be a folder", folder.string()));
+  }
+  if (!fs::exists(folder / kConfig)) {
+    throw Error(ExitCode::usage,
+                fmt::format("--out {}: holds files that are not a run's; give another folder",
+                            folder.string()));
+  }
+  if (overwrite || resumes) return;
+  throw Error(ExitCode::usage,
+              fmt::format("--out {}: holds a run; give --resume to go on with it, --overwrite to "
+                          "replace it, or another folder",
+                          folder.string()));
+}
+
+RunFolder::RunFolder(const fs::path& folder, std::optional<std::int64_t> resumed_step, bool quiet)
+    : folder_(prepare(folder, resumed_step)),
+      quiet_(quiet),
+      metrics_(folder / kMetrics, OutputFile::Mode::append),
+      log_(folder / kLog, OutputFile::Mode::append) {}
+
+void RunFolder::write_config(const std::string& toml) {
+  write_file_atomically(folder_ / kConfig, toml);
+}
+
+void RunFolder::write_result(const RunResult& r) {
+  const nlohmann::ordered_json json = {
+      {"status", r.status},
+      {"exit_code", r.exit_code},
+      {"error",
+       r.error.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(r.error)},
+      {"step", r.step},
+      {"steps", r.steps},
+      {"tokens", r.tokens},
+      {"train_loss", or_null(r.train_loss)},
+      {"val_loss", or_null(r.val_loss)},
+      {"best_val_loss", or_null(r.best_val_loss)},
+      {"best_val_step", r.best_val_step},
+      {"val_floor", or_null(r.floor)},
+      {"val_floor_standard_error", or_null(r.floor_standard_error)},
+      {"tokens_per_second", r.tokens_per_second},
+      {"wall_seconds", r.wall_seconds},
+      {"peak_memory_bytes", r.peak_memory_bytes},
+      {"parameters", r.parameters},
+      {"seed", r.seed},
+      {"precision", r.precision},
+      {"device", r.device},
+      {"checkpoint", r.checkpoint.empty() ? nlohmann::ordered_json(nullptr)
+                                          : nlohmann::ordered_json(r.checkpoint)},
+      {"version", version()}};
+  write_file_atomically(folder_ / kResult, json.dump(2) + "\n");
+}
+
+void RunFolder::write_sample(std::int64_t step, const std::string& text) {
+  make_folder(folder_ / kSamples);
+  write_file_atomically(folder_ / kSamples / fmt::format("step-{:08}.txt", step), text);
+}
+
+void RunFolder::training(const StepMetrics& m) {
+  const nlohmann::ordered_json line = {{"step", m.step},
+                                       {"train/loss", m.loss},
+                                       {"train/lr", m.lr},
+                                       {"train/grad_norm", m.grad_norm},
+                                       {"perf/tokens_per_second", m.tokens_per_second}};
+  metrics_.write(line.dump() + "\n");
+}
+
+void RunFolder::validation(std::int64_t step, double loss) {
+  const nlohmann::ordered_json line = {{"step", step}, {"val/loss", loss}};
+  metrics_.write(line.dump() + "\n");
+}
+
+void RunFolder::say(const std::string& line) {
+  log_.write(line + "\n");
+  if (quiet_) return;
+  std::fputs((line + "\n").c_str(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace lathe

@@ -1,0 +1,406 @@
+// lathe train: next_batch -> forward -> loss -> backward -> AdamW, with what surrounds it. Nothing
+// is written before everything that can be refused has been checked.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cmath>
+#include <optional>
+
+#include "lathe/commands.h"
+#include "lathe/data_loader.h"
+#include "lathe/error.h"
+#include "lathe/evaluate.h"
+#include "lathe/horizon.h"
+#include "lathe/model_files.h"
+#include "lathe/plot.h"
+#include "lathe/run_folder.h"
+#include "lathe/sample.h"
+#include "lathe/schedule.h"
+#include "lathe/stop_signal.h"
+#include "lathe/training_data.h"
+
+namespace lathe {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::int64_t peak_memory_bytes() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
+}
+
+std::string format_duration(double seconds) {
+  const auto s = static_cast<std::int64_t>(seconds);
+  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
+  if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
+  return fmt::format("{}s", s);
+}
+
+std::string format_rate(double per_second) {
+  if (per_second >= 1e6) return fmt::format("{:.1f}M", per_second / 1e6);
+  if (per_second >= 1e4) return fmt::format("{:.0f}k", per_second / 1e3);
+  return fmt::format("{:.0f}", per_second);
+}
+
+// Bytes as a person reads them: what is no printable ASCII or newline is shown as '?'.
+std::string printable(const std::vector<std::int32_t>& tokens, bool is_text) {
+  std::string text;
+  for (const std::int32_t token : tokens) {
+    if (!is_text) {
+      text += fmt::format("{} ", token);
+    } else {
+      text += token == '\n' || (token >= 32 && token < 127) ? static_cast<char>(token) : '?';
+    }
+  }
+  return text;
+}
+
+// One run, from its first step in this process to its last.
+class Trainer {
+ public:
+  Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start);
+
+  int run();
+
+ private:
+  double train_step();
+  void log_step(double loss, double seconds);
+  void validate();
+  void save();
+  void show_sample();
+  void finish(const std::string& status, int exit_code);
+  void show_start(double loss);
+  void show_end();
+  bool is_due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
+  double wall_seconds() const { return earlier_seconds_ + now() - started_; }
+
+  Options options_;
+  TrainingData data_;
+  ModelConfig config_;
+  Horizon horizon_;
+  ScheduleSpec schedule_;
+  std::unique_ptr<Backend> backend_;
+  Gpt2 model_;
+  AdamW adamw_;
+  TrainState state_;
+  bool is_new_;
+  std::optional<DataLoader> loader_;
+  std::optional<RunFolder> folder_;
+  std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
+  RunResult result_;
+  std::int64_t saved_step_ = -1, validated_step_ = -1;
+  double started_ = now(), earlier_seconds_ = 0, training_seconds_ = 0;
+  std::int64_t trained_tokens_ = 0;  // in this process
+};
+
+ModelConfig complete_config(const Options& options, std::int64_t vocab) {
+  ModelConfig config = model_config(options);
+  config.vocab = vocab;
+  validate(config);
+  return config;
+}
+
+Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start)
+    : options_(options),
+      data_(std::move(data)),
+      config_(complete_config(options, data_.vocab)),
+      horizon_(make_horizon(options, data_.train.sequences(options.seq_len))),
+      schedule_{.kind = parse_lr_schedule(options.lr_schedule),
+                .lr = options.lr,
+                .final_lr_fraction = options.final_lr_fraction,
+                .warmup_steps = options.warmup_steps,
+                .total_steps = horizon_.steps},
+      backend_(make_backend(options)),
+      model_(*backend_, config_,
+             {.micro_batch = options.micro_batch,
+              .seq_len = options.seq_len,
+              .precision = parse_precision(options.precision),
+              .recompute = options.recompute == "block" ? Recompute::block : Recompute::none,
+              .training = true}),
+      adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
+             {.beta1 = options.beta1,
+              .beta2 = options.beta2,
+              .eps = options.eps,
+              .weight_decay = options.weight_decay,
+              .grad_clip = options.grad_clip}),
+      is_new_(!start),
+      tokens_(static_cast<std::size_t>(options.micro_batch * options.seq_len)),
+      targets_(tokens_.size()) {
+  if (start) {
+    load_checkpoint(*start, *backend_, model_tensors(model_), optimizer_tensors(model_, adamw_));
+    state_ = start->state;
+    saved_step_ = state_.step;
+    earlier_seconds_ = state_.wall_seconds;
+  } else if (!options_.init_from.empty()) {
+    initialize_from(options_.init_from, *backend_, model_, adamw_);
+  } else {
+    initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
+    adamw_.publish_master();
+  }
+  loader_.emplace(data_.train,
+                  DataLoaderOptions{.seq_len = options_.seq_len,
+                                    .seed = options_.seed,
+                                    .shuffle = options_.shuffle,
+                                    .rows_per_read = options_.micro_batch},
+                  DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
+  folder_.emplace(options_.out, start ? std::optional(state_.step) : std::nullopt, options_.quiet);
+  folder_->write_config(to_toml(options_));
+  result_.steps = horizon_.steps;
+  result_.parameters = parameter_count(model_.specs());
+  result_.seed = options_.seed;
+  result_.precision = options_.precision;
+  result_.device = backend_->description();
+  result_.best_val_loss = state_.best_val_loss;
+}
+
+int Trainer::run() {
+  const std::int64_t end =
+      options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
+  folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
+                           options_.precision, result_.parameters));
+  folder_->say(data_.summary);
+  folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
+                           horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
+                           options_.micro_batch, options_.seq_len, options_.out));
+  if (!is_new_) folder_->say(fmt::format("resumed at step {}", state_.step));
+  watch_stop_signals();
+  try {
+    while (state_.step < end && stop_signal() == 0) {
+      const double start = now();
+      const double loss = train_step();
+      log_step(loss, now() - start);
+      if (state_.step == end) break;
+      if (is_due(options_.val_every)) validate();
+      if (is_due(options_.checkpoint_every)) save();
+      if (is_due(options_.sample_every)) show_sample();
+    }
+    if (stop_signal() == 0) validate();
+    save();
+    if (stop_signal() != 0) {
+      folder_->say(fmt::format("stopped by signal {} after step {}; go on with --resume",
+                               stop_signal(), state_.step));
+      finish("stopped", 128 + stop_signal());
+    } else if (state_.step < horizon_.steps) {
+      folder_->say(fmt::format("stopped at step {}; go on with --resume", state_.step));
+      finish("stopped", 0);
+    } else {
+      show_sample();
+      finish("finished", 0);
+      show_end();
+    }
+  } catch (const Error& error) {
+    result_.error = error.what();
+    finish("failed", static_cast<int>(error.code()));
+    throw;
+  }
+  return result_.exit_code;
+}
+
+// One update from a whole batch; returns the mean loss over its tokens, before the update.
+double Trainer::train_step() {
+  const float scale = 1.0f / static_cast<float>(horizon_.tokens_per_step);
+  for (std::int64_t micro_step = 0; micro_step < horizon_.micro_steps; ++micro_step) {
+    loader_->next(tokens_, targets_);
+    model_.forward_backward({.sequences = options_.micro_batch,
+                             .seq_len = options_.seq_len,
+                             .tokens = tokens_,
+                             .targets = targets_},
+                            scale, /*accumulate=*/micro_step > 0);
+  }
+  const double loss = double{model_.loss_sum()} / static_cast<double>(horizon_.tokens_per_step);
+  if (!std::isfinite(loss)) {
+    throw Error(ExitCode::diverged,
+                fmt::format("training loss is {} at step {}: the weights are as they were; try a "
+                            "lower --lr or a longer --warmup-steps",
+                            loss, state_.step + 1));
+  }
+  adamw_.update(state_.step + 1, learning_rate(schedule_, state_.step));
+  const DataPosition position = loader_->position();
+  state_.epoch = position.epoch;
+  state_.sequence = position.sequence;
+  state_.tokens += horizon_.tokens_per_step;
+  ++state_.step;
+  return loss;
+}
+
+void Trainer::log_step(double loss, double seconds) {
+  const double norm = adamw_.gradient_norm();
+  const double lr = learning_rate(schedule_, state_.step - 1);
+  const double rate = static_cast<double>(horizon_.tokens_per_step) / seconds;
+  training_seconds_ += seconds;
+  trained_tokens_ += horizon_.tokens_per_step;
+  result_.train_loss = loss;
+  folder_->training(
+      {.step = state_.step, .loss = loss, .lr = lr, .grad_norm = norm, .tokens_per_second = rate});
+  if (!std::isfinite(norm)) {
+    throw Error(ExitCode::diverged,
+                fmt::format("gradient norm is {} at step {}; the last checkpoint is intact; try a "
+                            "lower --lr or a longer --warmup-steps",
+                            norm, state_.step));
+  }
+  if (state_.step == 1 && is_new_ && options_.init_from.empty()) show_start(loss);
+  if (is_due(options_.log_every) || state_.step == horizon_.steps) {
+    const double average = static_cast<double>(trained_tokens_) / training_seconds_;
+    const double left =
+        static_cast<double>((horizon_.steps - state_.step) * horizon_.tokens_per_step);
+    folder_->say(fmt::format(
+        "step {}/{} {:.1f}% | loss {:.4f} | norm {:.2f} | lr {:.1e} | {:.0f} ms | {} tok/s | eta "
+        "{}",
+        state_.step, horizon_.steps,
+        100.0 * static_cast<double>(state_.step) / static_cast<double>(horizon_.steps), loss, norm,
+        lr, 1e3 * seconds, format_rate(rate), format_duration(left / average)));
+  }
+}
+
+// A fresh model knows nothing: its loss is that of a uniform guess.
+void Trainer::show_start(double loss) {
+  constexpr double kLargeGap = 0.5;
+  const double uniform_loss = std::log(static_cast<double>(config_.vocab));
+  if (std::abs(loss - uniform_loss) > kLargeGap) {
+    folder_->say(
+        fmt::format("warning: the first loss is {:.3f}, far from ln({}) = {:.3f} of a "
+                    "uniform guess",
+                    loss, config_.vocab, uniform_loss));
+  }
+}
+
+void Trainer::validate() {
+  if (!data_.val || validated_step_ == state_.step) return;
+  const Evaluation evaluation = evaluate(model_, data_.val->files, options_.val_tokens);
+  validated_step_ = state_.step;
+  result_.val_loss = evaluation.loss;
+  if (!state_.best_val_loss || evaluation.loss < *state_.best_val_loss) {
+    state_.best_val_loss = evaluation.loss;
+    state_.best_val_step = state_.step;
+  }
+  folder_->validation(state_.step, evaluation.loss);
+  std::string line = fmt::format("val  {}/{} | loss {:.4f} over {} tokens", state_.step,
+                                 horizon_.steps, evaluation.loss, evaluation.tokens);
+  if (!data_.val->floor.empty()) {
+    const FloorComparison floor =
+        compare_with_floor(evaluation, data_.val->floor, options_.seq_len);
+    result_.floor = floor.floor;
+    result_.floor_standard_error = floor.standard_error;
+    line += fmt::format(" | floor {:.4f}, {:.1f} % above it", floor.floor, 100 * floor.excess);
+  }
+  folder_->say(line);
+}
+
+void Trainer::save() {
+  if (saved_step_ == state_.step) return;
+  state_.wall_seconds = wall_seconds();
+  save_checkpoint(folder_->path(), *backend_,
+                  {.config = config_,
+                   .precision = options_.precision,
+                   .tokenizer = data_.train.is_text() ? "bytes" : "none",
+                   .state = state_,
+                   .model = model_tensors(model_),
+                   .optimizer = optimizer_tensors(model_, adamw_)});
+  saved_step_ = state_.step;
+  prune_checkpoints(folder_->path(), options_.keep);
+}
+
+void Trainer::show_sample() {
+  constexpr std::int64_t kTokens = 400;
+  constexpr std::int32_t kEndOfText = 50256;  // starts every document of GPT-2 shards
+  const bool is_text = data_.train.is_text();
+  const std::int32_t start = is_text || config_.vocab <= kEndOfText ? '\n' : kEndOfText;
+  std::vector<std::int32_t> tokens;
+  generate(model_,
+           {.prompt = {std::min<std::int32_t>(start, static_cast<std::int32_t>(config_.vocab - 1))},
+            .max_tokens = kTokens,
+            .temperature = 0.8,
+            .top_k = 0,
+            .seed = options_.seed},
+           [&](std::int32_t token) { tokens.push_back(token); });
+  const std::string text = printable(tokens, is_text);
+  folder_->write_sample(state_.step, text + "\n");
+  folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));
+}
+
+void Trainer::finish(const std::string& status, int exit_code) {
+  result_.status = status;
+  result_.exit_code = exit_code;
+  result_.step = state_.step;
+  result_.tokens = state_.tokens;
+  result_.best_val_loss = state_.best_val_loss;
+  result_.best_val_step = state_.best_val_step;
+  result_.tokens_per_second =
+      training_seconds_ > 0 ? static_cast<double>(trained_tokens_) / training_seconds_ : 0;
+  result_.wall_seconds = wall_seconds();
+  result_.peak_memory_bytes = peak_memory_bytes();
+  if (saved_step_ > 0) result_.checkpoint = fmt::format("checkpoints/step-{:08}", saved_step_);
+  folder_->write_result(result_);
+}
+
+void Trainer::show_end() {
+  constexpr int kColumns = 96, kRows = 18;
+  folder_->say(plot_terminal({.title = "loss, nats per token",
+                              .x_label = "step",
+                              .y_label = "loss",
+                              .curves = read_curves(options_.out),
+                              .floor = result_.floor,
+                              .floor_label = "floor of the stories' grammar"},
+                             kColumns, kRows));
+  std::string line = fmt::format("finished {} steps, {} tokens in {}", state_.step, state_.tokens,
+                                 format_duration(wall_seconds()));
+  if (result_.val_loss) line += fmt::format(" | val loss {:.4f}", *result_.val_loss);
+  if (result_.floor) {
+    line +=
+        fmt::format(" | floor {:.4f} ({:+.1f} %, standard error {:.4f})", *result_.floor,
+                    100 * (*result_.val_loss / *result_.floor - 1), *result_.floor_standard_error);
+  }
+  folder_->say(line + fmt::format(" | {}", (folder_->path() / result_.checkpoint).string()));
+}
+
+// The checkpoint that --resume goes on from; none: a new run.
+std::optional<CheckpointInfo> find_start(const Options& options) {
+  if (!options.resume) return std::nullopt;
+  if (*options.resume != "" && *options.resume != "auto") return open_checkpoint(*options.resume);
+  std::vector<std::string> problems;
+  std::optional<CheckpointInfo> info = newest_checkpoint(options.out, &problems);
+  for (const std::string& problem : problems)
+    fmt::print(stderr, "lathe: passed over {}\n", problem);
+  if (!info && *options.resume != "auto") {
+    throw Error(
+        ExitCode::checkpoint,
+        fmt::format("--resume: {} holds no checkpoint to go on from; start without --resume",
+                    options.out));
+  }
+  return info;
+}
+
+void check_start(const Options& options, const CheckpointInfo& start, const TrainingData& data) {
+  const ModelConfig config = complete_config(options, data.vocab);
+  if (!(config == start.config) || options.precision != start.precision) {
+    throw Error(ExitCode::checkpoint,
+                fmt::format("{}: is of another model or precision than the run's config.toml",
+                            start.folder.string()));
+  }
+  const Horizon horizon = make_horizon(options, data.train.sequences(options.seq_len));
+  if (start.state.step > horizon.steps) {
+    throw Error(ExitCode::usage,
+                fmt::format("--steps {}: the run is at step {} already; must not be below that",
+                            horizon.steps, start.state.step));
+  }
+}
+
+}  // namespace
+
+int train_command(const Options& given) {
+  Options options = given;
+  resolve(options);
+  const bool resumes = options.resume.has_value();
+  RunFolder::check(options.out, options.overwrite, resumes);
+  std::optional<CheckpointInfo> start = find_start(options);
+  TrainingData data = open_training_data(options);
+  if (start) check_start(options, *start, data);
+  Trainer trainer(options, std::move(data), std::move(start));
+  return trainer.run();
+}
+
+}  // namespace lathe

@@ -1,0 +1,163 @@
+// The AdamW operation: ten steps against a float64 AdamW, clipping, decay ranges, bf16 masters.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "lathe/backend.h"
+#include "support/compare.h"
+#include "support/device_tensors.h"
+#include "support/reference.h"
+
+namespace lathe::test {
+namespace {
+
+using reference::Doubles;
+using reference::widen;
+
+constexpr std::int64_t kSteps = 10;
+const reference::AdamW kOptions{.learning_rate = 1e-3,
+                                .beta1 = 0.9,
+                                .beta2 = 0.95,
+                                .eps = 1e-8,
+                                .weight_decay = 0.1,
+                                .grad_clip = 0};
+
+struct Case {
+  std::int64_t count;
+  std::vector<ElementRange> decayed;
+  double grad_clip;
+  DType type;
+};
+
+std::vector<float> gradient_of_step(std::int64_t count, std::int64_t step) {
+  return normal_floats(count, static_cast<std::uint64_t>(100 + step), 0.1f);
+}
+
+// A run of the operation on memory of its own.
+class Optimizer {
+ public:
+  Optimizer(const Case& c, const std::vector<float>& start)
+      : case_(c),
+        parameter_(to_device(*backend_, c.type, {c.count}, start)),
+        m_(zeros(*backend_, DType::fp32, {c.count})),
+        v_(zeros(*backend_, DType::fp32, {c.count})),
+        square_sum_(zeros(*backend_, DType::fp32, {1})) {
+    if (c.type == DType::bf16) master_ = to_device(*backend_, DType::fp32, {c.count}, start);
+  }
+
+  void step(const std::vector<float>& gradient, std::int64_t step) {
+    const auto device_gradient = to_device(*backend_, DType::fp32, {case_.count}, gradient);
+    backend_->run(SumOfSquares{.out = square_sum_, .x = device_gradient});
+    backend_->run(AdamWUpdate{.parameter = parameter_,
+                              .master = master_,
+                              .m = m_,
+                              .v = v_,
+                              .gradient = device_gradient,
+                              .grad_square_sum = square_sum_,
+                              .decayed = case_.decayed,
+                              .step = step,
+                              .learning_rate = kOptions.learning_rate,
+                              .beta1 = kOptions.beta1,
+                              .beta2 = kOptions.beta2,
+                              .eps = kOptions.eps,
+                              .weight_decay = kOptions.weight_decay,
+                              .grad_clip = case_.grad_clip});
+  }
+
+  std::vector<float> parameter() { return to_floats(*backend_, parameter_); }
+  std::vector<float> master() {
+    return to_floats(*backend_, case_.type == DType::bf16 ? master_ : parameter_);
+  }
+  std::vector<float> m() { return to_floats(*backend_, m_); }
+  std::vector<float> v() { return to_floats(*backend_, v_); }
+
+ private:
+  const Case& case_;
+  std::unique_ptr<Backend> backend_ = make_cpu_backend(2);
+  DeviceTensor parameter_, master_, m_, v_, square_sum_;
+};
+
+class AdamWUpdateOf : public testing::TestWithParam<Case> {};
+
+TEST_P(AdamWUpdateOf, TenStepsMatchFloat64) {
+  const Case& c = GetParam();
+  const std::vector<float> start = normal_floats(c.count, 1);
+  const auto count = static_cast<std::size_t>(c.count);
+  std::vector<bool> decays(count, false);
+  for (const ElementRange& range : c.decayed) {
+    for (std::int64_t i = range.begin; i < range.end; ++i) {
+      decays[static_cast<std::size_t>(i)] = true;
+    }
+  }
+  reference::AdamW options = kOptions;
+  options.grad_clip = c.grad_clip;
+  reference::AdamWState expected{
+      .parameter = widen(start), .m = Doubles(count), .v = Doubles(count)};
+  Optimizer optimizer(c, start);
+  for (std::int64_t step = 1; step <= kSteps; ++step) {
+    const std::vector<float> gradient = gradient_of_step(c.count, step);
+    optimizer.step(gradient, step);
+    reference::adamw(expected, widen(gradient), decays, options, step);
+  }
+  // Ten roundings of a parameter to fp32, 2^-24 each, and 1e-6 of each update of 1e-3.
+  EXPECT_TRUE(near_each(optimizer.master(), expected.parameter, 2e-8, 10 * 0x1p-24));
+  EXPECT_TRUE(near_in_norm(optimizer.m(), expected.m, 5e-7));
+  EXPECT_TRUE(near_in_norm(optimizer.v(), expected.v, 5e-7));
+  EXPECT_EQ(optimizer.parameter(), rounded_to(c.type, optimizer.master()));
+}
+
+// Sizes around the blocks in which the kernel works, ranges that start and end anywhere.
+std::vector<Case> cases() {
+  std::vector<Case> result;
+  for (const DType type : {DType::fp32, DType::bf16}) {
+    for (const double clip : {0.0, 1.0, 1e6}) {
+      result.push_back({1, {}, clip, type});
+      result.push_back({1, {{0, 1}}, clip, type});
+      result.push_back({100, {{0, 3}, {3, 50}, {99, 100}}, clip, type});
+      result.push_back({70001, {{5, 32768}, {32769, 40000}, {65535, 70000}}, clip, type});
+    }
+  }
+  return result;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, AdamWUpdateOf, testing::ValuesIn(cases()),
+                         [](const auto& test_case) {
+                           return fmt::format("{}values{}ranges{}clip{}", test_case.param.count,
+                                              test_case.param.decayed.size(),
+                                              test_case.param.grad_clip,
+                                              to_string(test_case.param.type));
+                         });
+
+// A norm that is not a number must not be clipped to 1 in silence.
+TEST(AdamWUpdateValues, NanNormReachesTheParameters) {
+  const Case c{4, {}, 1.0, DType::fp32};
+  Optimizer optimizer(c, {1, 2, 3, 4});
+  optimizer.step({0.1f, std::numeric_limits<float>::quiet_NaN(), 0.1f, 0.1f}, 1);
+  for (const float value : optimizer.parameter()) EXPECT_TRUE(std::isnan(value));
+}
+
+// v of 1e-30 and no gradient: eps keeps the quotient finite.
+TEST(AdamWUpdateValues, ZeroGradientLeavesTheParameter) {
+  const Case c{20, {}, 1.0, DType::fp32};
+  const std::vector<float> start = normal_floats(20, 1);
+  Optimizer optimizer(c, start);
+  optimizer.step(std::vector<float>(20, 0.0f), 1);
+  EXPECT_EQ(optimizer.parameter(), start);
+}
+
+// Decoupled: with no gradient a decayed parameter shrinks by the factor 1 - lr * decay.
+TEST(AdamWUpdateValues, DecayShrinksItsRangeAlone) {
+  const std::vector<float> start(40, 2.0f);
+  const Case c{40, {{10, 30}}, 0.0, DType::fp32};
+  Optimizer optimizer(c, start);
+  optimizer.step(std::vector<float>(40, 0.0f), 1);
+  const std::vector<float> after = optimizer.parameter();
+  for (std::size_t i = 0; i < 40; ++i) {
+    EXPECT_FLOAT_EQ(after[i], i >= 10 && i < 30 ? 2.0f * (1 - 1e-4f) : 2.0f) << i;
+  }
+}
+
+}  // namespace
+}  // namespace lathe::test

@@ -1,0 +1,157 @@
+// Attention against float64 loops, and its gradient against central differences of those loops.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "lathe/backend.h"
+#include "support/compare.h"
+#include "support/device_tensors.h"
+#include "support/reference.h"
+#include "support/tolerances.h"
+
+namespace lathe::test {
+namespace {
+
+using reference::AttentionShape;
+using reference::Doubles;
+using reference::widen;
+
+struct Case {
+  AttentionShape shape;
+  DType type;
+};
+
+// Sums over T in blocks of 64, and exp within 2 ulp: a few 1e-7 of the norm.
+double tolerance(DType type) {
+  return 2e-6 + rounding_in_norm(type);
+}
+
+std::int64_t elements(const AttentionShape& s) {
+  return s.B * s.T * s.C;
+}
+
+struct Passes {
+  std::vector<float> qkv, d_out;  // as stored
+  std::vector<float> out, log_sum_exp, d_qkv;
+};
+
+Passes run_attention(const Case& c, std::vector<float> qkv, std::vector<float> d_out) {
+  const AttentionShape& s = c.shape;
+  auto backend = make_cpu_backend(2);
+  const auto device_qkv = to_device(*backend, c.type, {s.B, s.T, 3 * s.C}, qkv);
+  const auto device_d_out = to_device(*backend, c.type, {s.B, s.T, s.C}, d_out);
+  const auto out = zeros(*backend, c.type, {s.B, s.T, s.C});
+  const auto log_sum_exp = zeros(*backend, DType::fp32, {s.B, s.H, s.T});
+  // Written, not added to, and every element of it: a leftover would show.
+  const std::vector<float> dirt(static_cast<std::size_t>(3 * elements(s)), 1e30f);
+  const auto d_qkv = to_device(*backend, c.type, {s.B, s.T, 3 * s.C}, dirt);
+  backend->run(AttentionForward{.out = out, .log_sum_exp = log_sum_exp, .qkv = device_qkv});
+  backend->run(AttentionBackward{.d_qkv = d_qkv,
+                                 .d_out = device_d_out,
+                                 .qkv = device_qkv,
+                                 .out = out,
+                                 .log_sum_exp = log_sum_exp});
+  return {.qkv = rounded_to(c.type, std::move(qkv)),
+          .d_out = rounded_to(c.type, std::move(d_out)),
+          .out = to_floats(*backend, out),
+          .log_sum_exp = to_floats(*backend, log_sum_exp),
+          .d_qkv = to_floats(*backend, d_qkv)};
+}
+
+Passes run_random(const Case& c, float scale = 1.0f) {
+  return run_attention(c, normal_floats(3 * elements(c.shape), 1, scale),
+                       normal_floats(elements(c.shape), 2));
+}
+
+class AttentionAt : public testing::TestWithParam<Case> {};
+
+TEST_P(AttentionAt, MatchesLoops) {
+  const Case& c = GetParam();
+  const Passes run = run_random(c);
+  const reference::Attention expected = reference::attention(widen(run.qkv), c.shape);
+  EXPECT_TRUE(
+      near_in_norm(run.out, expected.out, kArithmetic + rounding_in_norm(c.type, run.out.size())));
+  EXPECT_TRUE(near_each(run.log_sum_exp, expected.log_sum_exp, 2e-6, 1e-6));
+  const Doubles d_qkv =
+      reference::attention_gradient(widen(run.d_out), widen(run.qkv), widen(run.out), c.shape);
+  EXPECT_TRUE(
+      near_in_norm(run.d_qkv, d_qkv, kArithmetic + rounding_in_norm(c.type, run.d_qkv.size())));
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> result;
+  for (const DType type : {DType::fp32, DType::bf16}) {
+    for (const AttentionShape& shape : {
+             AttentionShape{.B = 1, .T = 1, .C = 5, .H = 1},
+             AttentionShape{.B = 2, .T = 17, .C = 15, .H = 3},
+             AttentionShape{.B = 1, .T = 64, .C = 64, .H = 1},
+             AttentionShape{.B = 2, .T = 65, .C = 48, .H = 3},
+             AttentionShape{.B = 1, .T = 130, .C = 192, .H = 3},
+             AttentionShape{.B = 1, .T = 130, .C = 5, .H = 1},
+             AttentionShape{.B = 1, .T = 200, .C = 80, .H = 1},
+         }) {
+      result.push_back({shape, type});
+    }
+  }
+  return result;
+}
+
+std::string name_of(const testing::TestParamInfo<Case>& info) {
+  const AttentionShape& s = info.param.shape;
+  return fmt::format("B{}T{}C{}H{}{}", s.B, s.T, s.C, s.H, to_string(info.param.type));
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionAt, testing::ValuesIn(cases()), name_of);
+
+// Differences of the float64 loops: the kernel's fp32 rounding is all that is left.
+TEST(AttentionGradient, MatchesCentralDifferences) {
+  for (const AttentionShape& shape : {AttentionShape{.B = 2, .T = 5, .C = 6, .H = 3},
+                                      AttentionShape{.B = 1, .T = 66, .C = 2, .H = 1}}) {
+    const Passes run = run_random({shape, DType::fp32});
+    const Doubles d_qkv = reference::central_differences(
+        [&](const Doubles& qkv) { return reference::attention(qkv, shape).out; }, widen(run.qkv),
+        widen(run.d_out));
+    EXPECT_TRUE(near_in_norm(run.d_qkv, d_qkv, kArithmetic));
+    const Doubles loops = reference::attention_gradient(
+        widen(run.d_out), widen(run.qkv), reference::attention(widen(run.qkv), shape).out, shape);
+    const std::vector<float> rounded(loops.begin(), loops.end());
+    EXPECT_TRUE(near_in_norm(rounded, d_qkv, 1e-7));
+  }
+}
+
+// Scores of thousands: exp must not overflow, and probabilities are nearly one-hot. An error of
+// one ulp of the score is then an error of 1e-4 of a probability.
+TEST(Attention, LargeScoresDoNotOverflow) {
+  const AttentionShape shape{.B = 1, .T = 70, .C = 16, .H = 1};
+  const Passes run = run_random({shape, DType::fp32}, 50.0f);
+  const reference::Attention expected = reference::attention(widen(run.qkv), shape);
+  EXPECT_TRUE(near_in_norm(run.out, expected.out, 1e-3));
+  EXPECT_TRUE(near_each(run.log_sum_exp, expected.log_sum_exp, 0, 1e-6));
+}
+
+// A NaN in the query of one position spoils that position of that head alone; one in a key spoils
+// every later position.
+TEST(Attention, NanSpreadsToWhatDependsOnIt) {
+  const AttentionShape shape{.B = 1, .T = 70, .C = 8, .H = 2};
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> clean = normal_floats(3 * elements(shape), 1);
+  const std::vector<float> d_out = normal_floats(elements(shape), 2);
+  constexpr std::size_t kPosition = 66, kRow = 24;
+
+  std::vector<float> qkv = clean;
+  qkv[kPosition * kRow] = nan;  // query, head 0
+  const Passes query = run_attention({shape, DType::fp32}, qkv, d_out);
+  qkv = clean;
+  qkv[3 * kRow + 8] = nan;  // key, head 0
+  const Passes key = run_attention({shape, DType::fp32}, qkv, d_out);
+  for (std::size_t t = 0; t < 70; ++t) {
+    EXPECT_EQ(std::isnan(query.out[t * 8]), t == kPosition) << t;
+    EXPECT_EQ(std::isnan(key.out[t * 8]), t >= 3) << t;
+    EXPECT_FALSE(std::isnan(query.out[t * 8 + 4]) || std::isnan(key.out[t * 8 + 4])) << t;
+  }
+}
+
+}  // namespace
+}  // namespace lathe::test

@@ -1,0 +1,189 @@
+// LayerNorm against float64 loops, and its gradients against central differences of those loops.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <tuple>
+
+#include "lathe/backend.h"
+#include "support/compare.h"
+#include "support/device_tensors.h"
+#include "support/reference.h"
+#include "support/tolerances.h"
+
+namespace lathe::test {
+namespace {
+
+using reference::Doubles;
+using reference::widen;
+
+constexpr double kArithmetic = 2e-6;  // sums of up to 1000 fp32 terms in several partial sums
+
+struct Shape {
+  std::int64_t N, C;
+  DType type;
+};
+
+struct Inputs {
+  std::vector<float> x, gain, bias, d_out, d_residual;
+};
+
+Inputs random_inputs(const Shape& s, float offset = 0.5f) {
+  const auto make = [&](std::int64_t count, std::uint64_t seed) {
+    std::vector<float> values = normal_floats(count, seed);
+    for (float& value : values) value += offset;
+    return rounded_to(s.type, std::move(values));
+  };
+  return {.x = make(s.N * s.C, 1),
+          .gain = make(s.C, 2),
+          .bias = make(s.C, 3),
+          .d_out = make(s.N * s.C, 4),
+          .d_residual = make(s.N * s.C, 5)};
+}
+
+struct Outputs {
+  std::vector<float> out, mean, rstd, d_x, d_gain, d_bias;
+};
+
+enum class Residual { absent, apart, in_place };
+
+struct Options {
+  Residual residual = Residual::absent;
+  bool accumulate = false;
+};
+constexpr float kBefore = 3.0f;  // in d_gain and d_bias before backward
+
+Outputs run_layernorm(const Shape& s, const Inputs& in, Options options) {
+  auto backend = make_cpu_backend(2);
+  const auto matrix = [&](const std::vector<float>& values) {
+    return to_device(*backend, s.type, {s.N, s.C}, values);
+  };
+  const auto x = matrix(in.x), d_out = matrix(in.d_out), d_residual = matrix(in.d_residual);
+  const auto gain = to_device(*backend, s.type, {s.C}, in.gain);
+  const auto bias = to_device(*backend, s.type, {s.C}, in.bias);
+  const auto out = zeros(*backend, s.type, {s.N, s.C});
+  const auto own_d_x = zeros(*backend, s.type, {s.N, s.C});
+  const auto mean = zeros(*backend, DType::fp32, {s.N});
+  const auto rstd = zeros(*backend, DType::fp32, {s.N});
+  const std::vector<float> before(static_cast<std::size_t>(s.C), kBefore);
+  const auto d_gain = to_device(*backend, DType::fp32, {s.C}, before);
+  const auto d_bias = to_device(*backend, DType::fp32, {s.C}, before);
+  const Tensor d_x = options.residual == Residual::in_place ? d_residual : own_d_x;
+
+  backend->run(
+      LayerNormForward{.out = out, .mean = mean, .rstd = rstd, .x = x, .gain = gain, .bias = bias});
+  backend->run(
+      LayerNormBackward{.d_x = d_x,
+                        .d_gain = d_gain,
+                        .d_bias = d_bias,
+                        .d_out = d_out,
+                        .d_residual = options.residual == Residual::absent ? Tensor() : d_residual,
+                        .x = x,
+                        .gain = gain,
+                        .mean = mean,
+                        .rstd = rstd,
+                        .accumulate = options.accumulate});
+  return {.out = to_floats(*backend, out),
+          .mean = to_floats(*backend, mean),
+          .rstd = to_floats(*backend, rstd),
+          .d_x = to_floats(*backend, d_x),
+          .d_gain = to_floats(*backend, d_gain),
+          .d_bias = to_floats(*backend, d_bias)};
+}
+
+class LayerNormAt : public testing::TestWithParam<std::tuple<std::int64_t, std::int64_t, DType>> {
+ protected:
+  Shape shape() const {
+    return {std::get<0>(GetParam()), std::get<1>(GetParam()), std::get<2>(GetParam())};
+  }
+};
+
+TEST_P(LayerNormAt, MatchesLoops) {
+  const Inputs in = random_inputs(shape());
+  const reference::LayerNorm forward =
+      reference::layernorm(widen(in.x), widen(in.gain), widen(in.bias));
+  const reference::LayerNormGradients gradients =
+      reference::layernorm_gradients(widen(in.d_out), widen(in.x), widen(in.gain));
+  const double tolerance = kArithmetic + rounding_in_norm(shape().type, in.x.size());
+  for (const bool accumulate : {false, true}) {
+    for (const Residual residual : {Residual::absent, Residual::apart, Residual::in_place}) {
+      const Outputs outputs =
+          run_layernorm(shape(), in, {.residual = residual, .accumulate = accumulate});
+      EXPECT_TRUE(near_in_norm(outputs.out, forward.out, tolerance));
+      EXPECT_TRUE(near_each(outputs.mean, forward.mean, kArithmetic, 0));
+      EXPECT_TRUE(near_each(outputs.rstd, forward.rstd, 0, kArithmetic));
+      Doubles d_x = gradients.d_x, d_gain = gradients.d_gain, d_bias = gradients.d_bias;
+      for (std::size_t i = 0; i < d_x.size(); ++i) {
+        if (residual != Residual::absent) d_x[i] += in.d_residual[i];
+      }
+      for (std::size_t c = 0; c < d_gain.size() && accumulate; ++c) {
+        d_gain[c] += kBefore;
+        d_bias[c] += kBefore;
+      }
+      // One channel is its own mean: everything but the residual cancels to zero.
+      if (shape().C > 1) {
+        EXPECT_TRUE(near_in_norm(outputs.d_x, d_x, tolerance));
+      }
+      EXPECT_TRUE(near_in_norm(outputs.d_gain, d_gain, kArithmetic));
+      EXPECT_TRUE(near_in_norm(outputs.d_bias, d_bias, kArithmetic));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, LayerNormAt,
+                         testing::Combine(testing::Values(1, 3, 70),
+                                          testing::Values(1, 5, 33, 96, 771),
+                                          testing::Values(DType::fp32, DType::bf16)),
+                         [](const auto& test_case) {
+                           return fmt::format("N{}C{}{}", std::get<0>(test_case.param),
+                                              std::get<1>(test_case.param),
+                                              to_string(std::get<2>(test_case.param)));
+                         });
+
+// Differences of the float64 loops: the kernel's fp32 rounding is all that is left.
+TEST(LayerNormGradient, MatchesCentralDifferences) {
+  const Shape shape{.N = 3, .C = 11, .type = DType::fp32};
+  const Inputs in = random_inputs(shape);
+  const Doubles x = widen(in.x), gain = widen(in.gain), bias = widen(in.bias);
+  const Outputs outputs = run_layernorm(shape, in, {});
+  const auto differences = [&](const auto& f, const Doubles& at) {
+    return reference::central_differences(f, at, widen(in.d_out));
+  };
+  const Doubles d_x =
+      differences([&](const Doubles& v) { return reference::layernorm(v, gain, bias).out; }, x);
+  EXPECT_TRUE(near_in_norm(outputs.d_x, d_x, kArithmetic));
+  EXPECT_TRUE(near_in_norm(
+      outputs.d_gain,
+      differences([&](const Doubles& v) { return reference::layernorm(x, v, bias).out; }, gain),
+      kArithmetic));
+  EXPECT_TRUE(near_in_norm(
+      outputs.d_bias,
+      differences([&](const Doubles& v) { return reference::layernorm(x, gain, v).out; }, bias),
+      kArithmetic));
+}
+
+// The variance about a mean of 1000 is lost in E[x^2] - mean^2; two passes keep what the inputs'
+// own rounding left: 1000 * 2^-24 against a deviation of 1.
+TEST(LayerNorm, KeepsTheVarianceBesideALargeMean) {
+  const Shape shape{.N = 4, .C = 768, .type = DType::fp32};
+  const Inputs in = random_inputs(shape, 1000.0f);
+  const Doubles ones(768, 1.0), zeros(768, 0.0);
+  const reference::LayerNorm expected = reference::layernorm(widen(in.x), ones, zeros);
+  EXPECT_TRUE(near_each(run_layernorm(shape, in, {}).rstd, expected.rstd, 0, 1e-5));
+}
+
+TEST(LayerNorm, NanSpoilsItsRowAlone) {
+  const Shape shape{.N = 3, .C = 40, .type = DType::fp32};
+  Inputs in = random_inputs(shape);
+  in.x[40 + 7] = std::numeric_limits<float>::quiet_NaN();
+  const Outputs outputs = run_layernorm(shape, in, {});
+  for (std::size_t i = 0; i < 120; ++i) {
+    EXPECT_EQ(std::isnan(outputs.out[i]), i / 40 == 1) << i;
+    EXPECT_EQ(std::isnan(outputs.d_x[i]), i / 40 == 1) << i;
+  }
+  for (const float d_gain : outputs.d_gain) EXPECT_TRUE(std::isnan(d_gain));
+}
+
+}  // namespace
+}  // namespace lathe::test
