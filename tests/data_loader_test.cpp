@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <set>
+#include <thread>
 
 #include "support/expect_error.h"
 #include "support/open_files.h"
@@ -228,6 +230,7 @@ TEST(DataLoader, PassesOnTheReadersErrorInItsPlace) {
                     {.seq_len = 5, .seed = 1, .shuffle = false, .rows_per_read = 2}, {});
   Tokens batch(10), targets(10);
   for (std::int32_t i = 0; i < 3; ++i) {
+    if (i == 2) std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the reader fails
     loader.next(batch, targets);
     EXPECT_EQ(batch[0], 10 * i);
   }

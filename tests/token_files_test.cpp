@@ -206,6 +206,20 @@ TEST(TokenFiles, GoesOnReadingAFileThatIsReplacedOrDeleted) {
   EXPECT_EQ(sequence(files, 0, 1), (Tokens{'f', 'i'}));
 }
 
+TEST(TokenFiles, ClosesItsFiles) {
+  const TempDir dir;
+  const std::string path = dir.write("a.txt", "abc");
+  const auto count_open = [] {
+    return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+  };
+  const auto before = count_open();
+  {
+    const TokenFiles files = open_files({path, path, path});
+    EXPECT_EQ(count_open(), before + 3);
+  }
+  EXPECT_EQ(count_open(), before);
+}
+
 TEST(TokenFiles, OpensMoreFilesThanTheSoftLimit) {
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
