@@ -54,6 +54,8 @@ std::string Axis::label(double tick) const {
   const double unit = largest >= 1e9 ? 1e9 : largest >= 1e6 ? 1e6 : largest >= 1e4 ? 1e3 : 1;
   const char* suffix = unit == 1e9 ? "G" : unit == 1e6 ? "M" : unit == 1e3 ? "k" : "";
   if (tick == 0) return "0";
+  constexpr double kLargestInFull = 1e12, kSmallestStepInFull = 1e-6;
+  if (largest >= kLargestInFull || step < kSmallestStepInFull) return fmt::format("{:.10g}", tick);
   int decimals = 0;  // as many as tell the ticks apart
   for (double scaled = step / unit; decimals < 9; ++decimals, scaled *= 10) {
     if (std::abs(scaled - std::round(scaled)) < 1e-6 * scaled) break;
