@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 
 namespace lathe {
@@ -107,9 +106,7 @@ std::string describe(const RealRange& range) {
 }
 
 std::string shortest(double value) {
-  std::array<char, 32> text;
-  const auto [end, error] = std::to_chars(text.data(), text.data() + text.size(), value);
-  return {text.data(), end};
+  return fmt::format("{}", value);
 }
 
 }  // namespace lathe

@@ -137,10 +137,9 @@ int plot_command(const Options& options) {
     }
     if (const auto floor = read_floor(options.paths[i])) spec.floor = floor;
   }
+  if (!options.svg.empty()) write_file_atomically(options.svg, plot_svg(spec));
   fmt::print("{}", plot_terminal(spec, kColumns, kRows));
-  if (options.svg.empty()) return 0;
-  write_file_atomically(options.svg, plot_svg(spec));
-  fmt::print("wrote {}\n", options.svg);
+  if (!options.svg.empty()) fmt::print("wrote {}\n", options.svg);
   return 0;
 }
 

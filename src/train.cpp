@@ -363,8 +363,13 @@ std::optional<CheckpointInfo> find_start(const Options& options) {
   if (*options.resume != "" && *options.resume != "auto") return open_checkpoint(*options.resume);
   std::vector<std::string> problems;
   std::optional<CheckpointInfo> info = newest_checkpoint(options.out, &problems);
-  for (const std::string& problem : problems)
+  // A damaged run is not a new one, whatever --resume=auto would start.
+  if (!info && !problems.empty()) {
+    throw Error(ExitCode::checkpoint, fmt::format("--resume: {}", problems.front()));
+  }
+  for (const std::string& problem : problems) {
     fmt::print(stderr, "lathe: passed over {}\n", problem);
+  }
   if (!info && *options.resume != "auto") {
     throw Error(
         ExitCode::checkpoint,
