@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -25,9 +26,14 @@ std::uint64_t checksum_of(std::string_view text) {
   return checksum.value();
 }
 
+// Checksums are text: a JSON number of 64 bits is more than many readers keep.
+std::string checksum_text(std::uint64_t checksum) {
+  return fmt::format("{:016x}", checksum);
+}
+
 // What follows `lines` in a file that is whole.
 std::string last_lines(std::string_view lines) {
-  return fmt::format(",\n  \"checksum\": \"{:016x}\"\n}}\n", checksum_of(lines));
+  return fmt::format(",\n  \"checksum\": \"{}\"\n}}\n", checksum_text(checksum_of(lines)));
 }
 
 template <class Fields>
@@ -84,6 +90,17 @@ class StateReader {
     if (!value.is_string()) refuse(fmt::format("\"{}\" must be a string", name));
     to = value.get<std::string>();
   }
+  void read(const json& object, const char* name, FileDigest& to) const {
+    const json& value = at(object, name);
+    std::string checksum;
+    read(value, "bytes", to.bytes);
+    read(value, "xxh3", checksum);
+    const char* end = checksum.data() + checksum.size();
+    const auto parsed = std::from_chars(checksum.data(), end, to.xxh3, 16);
+    if (parsed.ptr != end || checksum != checksum_text(to.xxh3)) {
+      refuse(fmt::format("\"xxh3\" is {}, must be 16 hexadecimal digits", quote(checksum)));
+    }
+  }
   template <class Fields>
   void read_fields(const json& object, Fields& fields) const {
     visit_fields(fields, [&](const char* name, auto& field) { read(object, name, field); });
@@ -139,7 +156,9 @@ std::string state_to_text(const CheckpointState& state) {
   root["precision"] = state.precision;
   root["tokenizer"] = state.tokenizer;
   root["state"] = to_json(state.train);
-  for (const auto& [name, digest] : state.files) root["files"][name] = to_json(digest);
+  for (const auto& [name, digest] : state.files) {
+    root["files"][name] = {{"bytes", digest.bytes}, {"xxh3", checksum_text(digest.xxh3)}};
+  }
   std::string text = root.dump(2);
   text.resize(text.rfind("\n}"));
   return text + last_lines(text);
@@ -166,7 +185,7 @@ CheckpointState read_state(const std::filesystem::path& path) {
   reader.read(root, "tokenizer", state.tokenizer);
   reader.read_fields(reader.at(root, "state"), state.train);
   for (const char* name : {kModelFile, kOptimizerFile}) {
-    reader.read_fields(reader.at(reader.at(root, "files"), name), state.files[name]);
+    reader.read(reader.at(root, "files"), name, state.files[name]);
   }
   validate_content(reader, state);
   return state;

@@ -51,10 +51,4 @@ void visit_fields(State& state, const Visit& visit) {
   visit("best_val_step", state.best_val_step);
 }
 
-template <MaybeConst<FileDigest> Digest, class Visit>
-void visit_fields(Digest& digest, const Visit& visit) {
-  visit("bytes", digest.bytes);
-  visit("xxh3", digest.xxh3);
-}
-
 }  // namespace lathe

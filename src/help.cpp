@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lathe/error.h"
+#include "lathe/version.h"
 #include "option_table.h"
 #include "suggest.h"
 
@@ -92,7 +93,7 @@ std::string stories_text() {
 }
 
 std::string version_text() {
-  return "lathe " LATHE_VERSION "\n";
+  return fmt::format("lathe {}\n", version());
 }
 
 const CommandSpec* find_spec(std::string_view name) {

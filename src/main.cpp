@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <new>
@@ -48,31 +49,33 @@ int run(std::vector<std::string> args) {
 }
 
 // One line, whatever the user's text brought into it.
-int fail(ExitCode code, std::string message) {
+int fail(ExitCode code, const std::string& message) {
+  std::string line = fmt::format("lathe: {}", message);
   std::ranges::replace_if(
-      message, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
-  fmt::print(stderr, "lathe: {}\n", message);
+      line, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+  std::fputs((line + '\n').c_str(), stderr);
   return static_cast<int>(code);
 }
 
 // A reader that has seen enough (`lathe plan | head -1`) is no error; a full disk is.
-int fail_output(const std::error_code& error) {
-  if (error == std::errc::broken_pipe) return 0;
-  const bool is_storage = error == std::errc::no_space_on_device || error == std::errc::io_error;
-  return fail(is_storage ? ExitCode::storage : ExitCode::internal, error.message());
+int fail(const std::system_error& error) {
+  if (error.code() == std::errc::broken_pipe) return 0;
+  const bool is_storage =
+      error.code() == std::errc::no_space_on_device || error.code() == std::errc::io_error;
+  return fail(is_storage ? ExitCode::storage : ExitCode::internal, error.what());
 }
 
 int run_and_report(std::vector<std::string> args) {
   try {
     const int code = run(std::move(args));
-    if (std::fflush(stdout) != 0) return fail_output({errno, std::generic_category()});
+    if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "stdout");
     return code;
   } catch (const Error& error) {
     return fail(error.code(), error.what());
   } catch (const std::bad_alloc&) {
     return fail(ExitCode::out_of_memory, "out of memory; a smaller --micro-batch needs less");
   } catch (const std::system_error& error) {
-    return fail_output(error.code());
+    return fail(error);
   } catch (const std::exception& error) {
     return fail(ExitCode::internal, error.what());
   }

@@ -55,7 +55,8 @@ std::unique_ptr<Backend> make_backend(const Options& options) {
     throw Error(ExitCode::usage,
                 "--device cuda: this build has no CUDA backend; must be auto or cpu");
   }
-  return make_cpu_backend(static_cast<int>(options.threads));
+  return make_cpu_backend(options.threads > 0 ? static_cast<int>(options.threads)
+                                              : available_threads());
 }
 
 DType parse_precision(const std::string& name) {

@@ -128,8 +128,8 @@ class ArgumentReader {
       }
     }
     if (!takers.empty()) {
-      usage_error(
-          fmt::format("--{}: lathe {} does not take it; {} does", name, command_.name, takers));
+      usage_error(fmt::format("--{}: lathe {} does not take it; it belongs to {}", name,
+                              command_.name, takers));
     }
     const auto suggestion = closest(name, known);
     usage_error(fmt::format("--{}: no such option; {}", name,

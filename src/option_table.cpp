@@ -49,7 +49,7 @@ const OptionSpec kOptions[] = {
      .choices = "auto|llmc|nanogpt|text",
      .initial = "auto",
      .group = data,
-     .commands = kTraining | kEval,
+     .commands = kTraining | kEval | kInspect,
      .on_resume = fixed,
      .help = "What the files are; auto goes by name and magic number, and never takes raw nanoGPT "
              "tokens for granted"},

@@ -136,8 +136,9 @@ void add_resumed(std::vector<Level>& levels, const Options& said) {
   levels.push_back({{find_option("out"), {run->string()}, "--resume"}});
 }
 
-void check_complete(const CommandSpec& command, const Options& options) {
-  if (!command.paths.empty() && options.paths.empty()) {
+void check_complete(const CommandSpec& command, const Options& options,
+                    std::span<const std::string> paths) {
+  if (!command.paths.empty() && paths.empty()) {
     usage_error(fmt::format("{}: needs a {}; see lathe {} --help", command.name, command.paths,
                             command.name));
   }
@@ -147,11 +148,6 @@ void check_complete(const CommandSpec& command, const Options& options) {
       usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required.name,
                               command.name, command.name));
     }
-  }
-  const bool trains = find_option("train")->taken_by(command.id);
-  if (trains && options.train.empty() && !options.val.empty()) {
-    usage_error(fmt::format("--val {}: needs --train, the stories are validated on stories",
-                            options.val.front()));
   }
   if (options.resume && options.overwrite)
     usage_error("--resume and --overwrite: give one of them");
@@ -179,13 +175,12 @@ Options parse_options(Command command, std::span<const std::string> args,
     levels.insert(levels.begin(), read_toml(command, said.config));
     said = merge(levels);
   }
-  said.paths = std::move(line.paths);
-  check_complete(spec, said);
+  check_complete(spec, said, line.paths);
   if (said.resume) add_resumed(levels, said);
 
   levels.insert(levels.begin(), preset(command, merge(levels)));
   Options options = merge(levels);
-  options.paths = std::move(said.paths);
+  options.paths = std::move(line.paths);
   return options;
 }
 

@@ -133,9 +133,13 @@ class Reader {
 
 }  // namespace
 
-Grammar parse_grammar(std::string_view text) { return Reader().read(text); }
+Grammar parse_grammar(std::string_view text) {
+  return Reader().read(text);
+}
 
-Grammar story_grammar() { return parse_grammar(kStories); }
+Grammar story_grammar() {
+  return parse_grammar(kStories);
+}
 
 // A rule's expectation is linear in those of the rules it uses. Iterating from zero sums over
 // derivations of growing depth, and what is left falls geometrically.

@@ -42,11 +42,16 @@ nlohmann::json parse_json(std::string_view text, const std::string& source, Exit
 
 std::string quote(std::string_view text) {
   constexpr std::size_t kMost = 60;
-  const std::string cut(text.substr(0, kMost));
+  return fmt::format("\"{}\"{}", printable(text.substr(0, kMost)),
+                     text.size() > kMost ? "..." : "");
+}
+
+// JSON's escapes, since whoever looks at these files knows them.
+std::string printable(std::string_view text) {
   constexpr bool kAsciiOnly = true;
-  std::string quoted = json(cut).dump(-1, ' ', kAsciiOnly, json::error_handler_t::ignore);
-  if (text.size() > kMost) quoted += "...";
-  return quoted;
+  const std::string quoted =
+      json(std::string(text)).dump(-1, ' ', kAsciiOnly, json::error_handler_t::replace);
+  return quoted.substr(1, quoted.size() - 2);
 }
 
 }  // namespace lathe

@@ -16,4 +16,7 @@ nlohmann::json parse_json(std::string_view text, const std::string& source, Exit
 // A string of unknown content for an error message: quoted, ASCII, on one line, cut after 60 bytes.
 std::string quote(std::string_view text);
 
+// The same without quotation marks and uncut, for a terminal.
+std::string printable(std::string_view text);
+
 }  // namespace lathe

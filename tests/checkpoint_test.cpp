@@ -321,6 +321,10 @@ TEST(OpenCheckpoint, RefusesAStateThatCannotBe) {
       {[](State& s) { s["state"]["wall_seconds"] = nullptr; },
        R"("wall_seconds" must be a number)"},
       {[](State& s) { s["state"].erase("epoch"); }, R"(has no "epoch")"},
+      {[](State& s) { s["files"]["model.safetensors"]["xxh3"] = "0123456789ABCDEF"; },
+       R"("xxh3" is "0123456789ABCDEF", must be 16 hexadecimal digits)"},
+      {[](State& s) { s["files"]["model.safetensors"]["xxh3"] = ""; },
+       R"("xxh3" is "", must be 16 hexadecimal digits)"},
       {[](State& s) { s["files"].erase("model.safetensors"); }, R"(has no "model.safetensors")"},
   };
   for (const StateChange& change : changes) {

@@ -100,7 +100,7 @@ TEST(SafetensorsReader, RefusesWhateverBreaksARule) {
   const std::vector<Refusal> refusals = {
       {R"(["a"])", "", name + R"( starts with "[", must start with '{')"},
       {" {}", "", name + R"( starts with " ", must start with '{')"},
-      {"\xef\xbb\xbf{}", "", name + R"( starts with "", must start with '{')"},
+      {"\xef\xbb\xbf{}", "", name + R"( starts with "\ufffd", must start with '{')"},
       {"{", "", "header length 1, must be from 2 to 1 in a safetensors file of 9 bytes"},
       {"{}x", "", name + ": not valid JSON at byte 3"},
       {std::string("{}\0", 3), "", name + ": not valid JSON at byte 3"},

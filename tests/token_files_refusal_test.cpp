@@ -81,7 +81,7 @@ TEST(TokenFilesRefuses, WhatItMayNotRead) {
   const TempDir dir;
   const std::string path = dir.write("open/a.txt", "secret");
   const std::string hidden = dir.write("closed/a.txt", "secret");
-  const auto passable = fs::perms::owner_all | fs::perms::others_exec;
+  const auto passable = fs::perms::owner_all | fs::perms::group_exec | fs::perms::others_exec;
   fs::permissions(dir.path(), passable);
   fs::permissions(dir / "open", passable);
   fs::permissions(path, fs::perms::none);

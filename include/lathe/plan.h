@@ -1,0 +1,26 @@
+// What a run will take, computed from sizes alone: the layout functions that place the memory are
+// run without any.
+#pragma once
+
+#include <cstdint>
+
+#include "lathe/model.h"
+
+namespace lathe {
+
+struct MemoryPlan {
+  std::int64_t parameters, gradients, optimizer, activations;  // bytes
+  std::int64_t runtime;  // program, libraries' buffers, data: measured, see docs/performance.md
+
+  std::int64_t total() const { return parameters + gradients + optimizer + activations + runtime; }
+};
+
+MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options);
+
+// Bytes of one checkpoint: parameters, m, v and, with bf16, master weights, without padding.
+std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision);
+
+// The vocabulary that plan and bench take without data: bytes for tiny, GPT-2's for the others.
+std::int64_t assumed_vocab(std::string_view model);
+
+}  // namespace lathe

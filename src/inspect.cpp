@@ -1,0 +1,159 @@
+// lathe inspect: finds out what each path is, gathers its facts and prints them, as text or JSON.
+#include <fmt/format.h>
+
+#include <array>
+#include <cstring>
+
+#include "describe.h"
+#include "lathe/checkpoint.h"
+#include "lathe/commands.h"
+#include "lathe/files.h"
+#include "strict_json.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int32_t kShardMagic = 20240520;
+
+[[noreturn]] void refuse(const fs::path& path, const std::string& message) {
+  throw Error(ExitCode::data, fmt::format("{}: {}", path.string(), message));
+}
+
+using Describe = Facts (*)(const fs::path&);
+
+// By the name where it says what the file is.
+Describe describer_of_name(const fs::path& path) {
+  const std::string ending = path.extension().string();
+  if (ending == ".safetensors") return describe_safetensors;
+  if (ending == ".jsonl") return describe_metrics;
+  if (ending == ".toml") return describe_config;
+  if (ending == ".json") return describe_result;
+  if (ending == ".txt" || ending == ".md") return describe_text;
+  if (ending == ".bin") return describe_shard;
+  return nullptr;
+}
+
+// By the first bytes, for any other name.
+Describe describer_of_content(const fs::path& path) {
+  const InputFile file(path, ExitCode::data);
+  if (file.size() >= 9) {
+    std::array<std::byte, 9> start;
+    file.read(0, start);
+    std::int32_t magic = 0;
+    std::memcpy(&magic, start.data(), sizeof magic);
+    if (magic == kShardMagic) return describe_shard;
+    if (start[8] == std::byte{'{'} && start[7] == std::byte{0}) return describe_safetensors;
+  }
+  refuse(path,
+         "not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
+         "shard), .txt or .md (text), metrics.jsonl, config.toml, result.json");
+}
+
+Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
+  std::error_code ignored;
+  if (fs::exists(folder / "state.json", ignored)) return describe_checkpoint(folder);
+  for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"}) {
+    if (fs::exists(folder / name, ignored)) return describe_run(folder, problems);
+  }
+  refuse(folder,
+         "a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
+         "checkpoint (state.json)");
+}
+
+Facts describe(const fs::path& path, const std::string& data_format, std::vector<Error>& problems) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) return describe_folder(path, problems);
+  if (path.filename() == "state.json") return describe_checkpoint(fs::absolute(path).parent_path());
+  if (data_format == "llmc") return describe_shard(path);
+  if (data_format == "nanogpt") return describe_raw_tokens(path);
+  if (data_format == "text") return describe_text(path);
+  const Describe by_name = describer_of_name(path);
+  return by_name != nullptr ? by_name(path) : describer_of_content(path)(path);
+}
+
+std::string value_text(const Facts& value) {
+  if (value.is_null()) return "none";
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
+  if (!value.is_array())
+    return value.is_string() ? printable(value.get<std::string>()) : value.dump();
+  std::string list;
+  for (const Facts& element : value) list += (list.empty() ? "" : ", ") + value_text(element);
+  return list.empty() ? "none" : list;
+}
+
+std::string heading(std::string name) {
+  std::replace(name.begin(), name.end(), '_', ' ');
+  return printable(name);
+}
+
+bool is_table(const Facts& value) {
+  return value.is_array() && !value.empty() && value.front().is_object();
+}
+
+// Objects with the same names, as lines under one heading; numbers to the right.
+void print_table(const Facts& rows, const std::string& indent) {
+  std::vector<std::vector<std::string>> lines(1);
+  for (const auto& [name, value] : rows.front().items()) lines[0].push_back(heading(name));
+  for (const Facts& row : rows) {
+    lines.emplace_back();
+    for (const Facts& value : row) lines.back().push_back(value_text(value));
+  }
+  std::vector<std::size_t> widths(lines[0].size());
+  for (const auto& line : lines) {
+    for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
+  }
+  for (const auto& line : lines) {
+    std::string text = indent;
+    for (std::size_t i = 0; i < line.size(); ++i) {
+      const bool number =
+          std::next(rows.front().begin(), static_cast<std::ptrdiff_t>(i))->is_number();
+      text += number ? fmt::format("{:>{}}  ", line[i], widths[i])
+                     : fmt::format("{:<{}}  ", line[i], widths[i]);
+    }
+    text.resize(text.find_last_not_of(' ') + 1);
+    fmt::print("{}\n", text);
+  }
+}
+
+// Plain facts first, in two columns, then what has parts of its own.
+void print_facts(const Facts& facts, const std::string& indent) {
+  std::size_t width = 0;
+  const auto is_plain = [](const Facts& value) { return !value.is_object() && !is_table(value); };
+  for (const auto& [name, value] : facts.items()) {
+    if (is_plain(value)) width = std::max(width, name.size());
+  }
+  for (const auto& [name, value] : facts.items()) {
+    if (is_plain(value))
+      fmt::print("{}{:<{}}  {}\n", indent, heading(name), width, value_text(value));
+  }
+  for (const auto& [name, value] : facts.items()) {
+    if (is_plain(value)) continue;
+    fmt::print("{}{}\n", indent, heading(name));
+    value.is_object() ? print_facts(value, indent + "  ") : print_table(value, indent + "  ");
+  }
+}
+
+}  // namespace
+
+// Exits with the code of the first thing that is unsound, having told all that is sound.
+int inspect_command(const Options& options) {
+  for (const std::string& path : options.paths) {
+    std::vector<Error> problems;
+    Facts facts = {{"path", path}};
+    facts.update(describe(path, options.data_format, problems));
+    for (const Error& problem : problems) facts["problems"].push_back(problem.what());
+    if (options.json) {
+      fmt::print("{}\n",
+                 facts.dump(-1, ' ', /*ensure_ascii=*/true, Facts::error_handler_t::replace));
+    } else {
+      print_facts(facts, "");
+    }
+    if (!problems.empty()) throw problems.front();
+  }
+  return 0;
+}
+
+}  // namespace lathe

@@ -1,0 +1,110 @@
+#include "lathe/plan.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "lathe/adamw.h"
+#include "lathe/commands.h"
+#include "lathe/horizon.h"
+#include "lathe/model_files.h"
+#include "lathe/training_data.h"
+
+namespace lathe {
+namespace {
+
+// What a process holds beside its tensors.
+constexpr std::int64_t kRuntimeBytes = std::int64_t{24} << 20;
+
+std::string format_bytes(std::int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (value >= 1e9) return fmt::format("{:.2f} GB", value / 1e9);
+  return fmt::format("{:.1f} MB", value / 1e6);
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options) {
+  const std::int64_t count = parameter_memory_count(parameter_specs(config));
+  Arena measure;
+  lay_out_activations(measure, config, options, options.micro_batch, options.seq_len);
+  return {.parameters = count * size_of(options.precision),
+          .gradients = options.training ? count * size_of(DType::fp32) : 0,
+          .optimizer = options.training ? AdamW::memory_bytes(count, options.precision) : 0,
+          .activations = measure.bytes(),
+          .runtime = kRuntimeBytes};
+}
+
+std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision) {
+  const std::int64_t count = parameter_count(parameter_specs(config));
+  const std::int64_t masters = precision == DType::fp32 ? 0 : 1;
+  return count * (size_of(precision) + (2 + masters) * size_of(DType::fp32));
+}
+
+std::int64_t assumed_vocab(std::string_view model) {
+  return model == "tiny" ? 256 : 50257;
+}
+
+int plan_command(const Options& given) {
+  Options options = given;
+  resolve(options);
+  const bool has_data = !options.train.empty() || options.model == "tiny";
+  std::optional<TrainingData> data;
+  if (has_data) data = open_training_data(options);
+  ModelConfig config = model_config(options);
+  if (config.vocab == 0) config.vocab = data ? data->vocab : assumed_vocab(options.model);
+  validate(config);
+  const DType precision = parse_precision(options.precision);
+  const MemoryPlan memory = plan_memory(
+      config, {.micro_batch = options.micro_batch,
+               .seq_len = options.seq_len,
+               .precision = precision,
+               .recompute = options.recompute == "block" ? Recompute::block : Recompute::none,
+               .training = true});
+  const bool has_horizon = data || options.steps > 0 || options.tokens > 0;
+  const Horizon horizon = make_horizon(options, data ? data->train.sequences(options.seq_len) : 0);
+  const auto specs = parameter_specs(config);
+  const std::int64_t steps = has_horizon ? horizon.steps : 0;
+
+  if (options.json) {
+    const nlohmann::ordered_json json = {
+        {"parameters", parameter_count(specs)},
+        {"vocab", config.vocab},
+        {"memory_bytes",
+         {{"parameters", memory.parameters},
+          {"gradients", memory.gradients},
+          {"optimizer", memory.optimizer},
+          {"activations", memory.activations},
+          {"runtime", memory.runtime},
+          {"total", memory.total()}}},
+        {"checkpoint_bytes", checkpoint_bytes(config, precision)},
+        {"tokens_per_step", horizon.tokens_per_step},
+        {"micro_steps", horizon.micro_steps},
+        {"steps", has_horizon ? nlohmann::ordered_json(steps) : nullptr},
+        {"tokens",
+         has_horizon ? nlohmann::ordered_json(steps * horizon.tokens_per_step) : nullptr}};
+    fmt::print("{}\n", json.dump());
+    return 0;
+  }
+  fmt::print("model        {} layers, {} heads, {} channels, context {}, vocabulary {}\n",
+             config.layers, config.heads, config.channels, config.context, config.vocab);
+  fmt::print("parameters   {}\n\n", parameter_count(specs));
+  fmt::print("memory       parameters   {:>10}\n", format_bytes(memory.parameters));
+  fmt::print("             gradients    {:>10}\n", format_bytes(memory.gradients));
+  fmt::print("             optimizer    {:>10}\n", format_bytes(memory.optimizer));
+  fmt::print("             activations  {:>10}\n", format_bytes(memory.activations));
+  fmt::print("             runtime      {:>10}\n", format_bytes(memory.runtime));
+  fmt::print("             total        {:>10}\n\n", format_bytes(memory.total()));
+  fmt::print("step         {} tokens: {} micro-batches of {} x {}\n", horizon.tokens_per_step,
+             horizon.micro_steps, options.micro_batch, options.seq_len);
+  if (has_horizon) {
+    fmt::print("run          {} steps, {} tokens\n", steps, steps * horizon.tokens_per_step);
+  } else {
+    fmt::print("run          give --train, --steps or --tokens to see its length\n");
+  }
+  fmt::print("checkpoint   {} each, {} kept\n", format_bytes(checkpoint_bytes(config, precision)),
+             options.keep == 0 ? "all" : std::to_string(options.keep));
+  return 0;
+}
+
+}  // namespace lathe

@@ -1,0 +1,293 @@
+// The program from outside: whatever is wrong with its input, it ends soon, with the documented
+// exit code and one line that says what is wrong, and leaves every file and folder as it was.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <ostream>
+
+#include "support/process.h"
+#include "support/shards.h"
+#include "support/temp_dir.h"
+
+namespace lathe::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Case {
+  const char* arguments;
+  int exit_code;
+  std::vector<const char*> says;  // all of it stands in the line
+};
+
+void PrintTo(const Case& wrong, std::ostream* stream) {
+  *stream << "lathe " << wrong.arguments;
+}
+
+// A folder with right and wrong files to name in arguments, made once.
+class Folder {
+ public:
+  Folder() {
+    std::string book;
+    while (book.size() < 4000) book += "It was a dark and stormy night; the rain fell.\n";
+    dir_.write("book.txt", book);
+    dir_.write("short.txt", book.substr(0, 300));  // a last tenth of 30 bytes
+    dir_.write("empty.txt", "");
+    dir_.write("picture.jpg", book);
+    const std::string shard = shard_bytes(counting_tokens(0, 2000));
+    dir_.write("good.bin", shard);
+    dir_.write("cut.bin", shard.substr(0, shard.size() - 100));
+    dir_.write("long.bin", shard + "more");
+    dir_.write("header.bin", shard.substr(0, 100));
+    dir_.write("beyond.bin", shard_bytes(counting_tokens(50'000, 1000)));
+    dir_.write("llama.bin", header_bytes({.magic = 20240801, .version = 7, .tokens = 0}));
+    dir_.write("version.bin", header_bytes({.version = 9}));
+    dir_.write("random.bin", book);
+    dir_.write("odd.bin", book.substr(0, 1001));
+    dir_.write("typo.toml", "micro_batch = 4\n");
+    dir_.write("type.toml", "lr = true\n");
+    dir_.write("broken.toml", "lr = = 1\n");
+    dir_.write("full/notes.txt", "not a run's");
+    dir_.write("foreign/model.safetensors", "hello");
+    make_runs();
+  }
+
+  const fs::path& path() const { return dir_.path(); }
+
+  // Every entry with its size and time of change.
+  std::map<std::string, std::string> contents() const {
+    std::map<std::string, std::string> result;
+    for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) {
+      const auto size = entry.is_regular_file() ? entry.file_size() : 0;
+      const auto time = entry.last_write_time().time_since_epoch().count();
+      result[entry.path().string()] = std::to_string(size) + " " + std::to_string(time);
+    }
+    return result;
+  }
+
+ private:
+  void make_runs() {
+    const ProcessResult made = run_process(
+        {.arguments = lathe_arguments("train --train book.txt --layers 1 --heads 1 --channels 8 "
+                                      "--context 16 --micro-batch 1 --steps 1 --out run --quiet"),
+         .folder = path()});
+    EXPECT_EQ(made.exit_code, 0) << made.err;
+    if (made.exit_code != 0) return;
+    copy_run("damaged");
+    flip_byte(path() / "damaged/checkpoints/step-00000001/model.safetensors");
+    copy_run("emptied");
+    fs::remove_all(path() / "emptied/checkpoints");
+  }
+
+  void copy_run(const char* name) const {
+    fs::copy(path() / "run", path() / name, fs::copy_options::recursive);
+  }
+
+  static void flip_byte(const fs::path& file) {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekg(-5, std::ios::end);
+    const char byte = static_cast<char>(stream.get() ^ 1);
+    stream.seekp(-5, std::ios::end);
+    stream.put(byte);
+  }
+
+  TempDir dir_;
+};
+
+class BadInput : public testing::TestWithParam<Case> {
+ protected:
+  static void SetUpTestSuite() { folder_ = std::make_unique<Folder>(); }
+  static void TearDownTestSuite() { folder_.reset(); }
+  static inline std::unique_ptr<Folder> folder_;
+};
+
+TEST_P(BadInput, EndsWithOneLineAndItsExitCode) {
+  const auto before = folder_->contents();
+  const ProcessResult result =
+      run_process({.arguments = lathe_arguments(GetParam().arguments), .folder = folder_->path()});
+  EXPECT_EQ(result.exit_code, GetParam().exit_code) << result.err;
+  EXPECT_EQ(result.err.substr(0, 7), "lathe: ");
+  EXPECT_EQ(std::ranges::count(result.err, '\n'), 1) << result.err;
+  EXPECT_TRUE(result.err.ends_with('\n'));
+  for (const char* text : GetParam().says) {
+    EXPECT_NE(result.err.find(text), std::string::npos) << text << "\n  in " << result.err;
+  }
+  EXPECT_EQ(result.out, "");
+  EXPECT_LT(result.cpu_seconds, 1);
+  EXPECT_EQ(folder_->contents(), before);
+}
+
+// clang-format off: a table, one line for a case
+const Case kCases[] = {
+    // Commands and options
+    {"", 2, {"needs a command", "train, eval"}},
+    {"trian", 2, {"trian", "did you mean train?"}},
+    {"42", 2, {"42: no such command"}},
+    {"help trian", 2, {"trian", "did you mean train?"}},
+    {"train --micro-bach 4", 2, {"--micro-bach", "did you mean --micro-batch?"}},
+    {"train --zebra", 2, {"--zebra: no such option", "lathe train --help"}},
+    {"train book.txt", 2, {"book.txt", "options begin with --"}},
+    {"train -lr 3", 2, {"-lr: no such option"}},
+    {"train --lr", 2, {"--lr: needs a value"}},
+    {"sample --lr 1 --checkpoint run", 2, {"--lr", "lathe sample does not take it", "train"}},
+    {"eval --val book.txt", 2, {"--checkpoint: lathe eval needs it"}},
+    {"inspect", 2, {"needs a PATH"}},
+    {"plot", 2, {"needs a RUN"}},
+    // Values
+    {"train --lr nan", 2, {"--lr nan: must be a number above 0"}},
+    {"train --lr inf", 2, {"--lr inf"}},
+    {"train --lr -1", 2, {"--lr -1"}},
+    {"train --lr 1e999", 2, {"--lr 1e999"}},
+    {"train --lr=", 2, {"--lr ''"}},
+    {"train --beta2 1", 2, {"--beta2 1", "below 1"}},
+    {"train --steps 010", 2, {"--steps 010: must be a whole number from 1"}},
+    {"train --steps 0x10", 2, {"--steps 0x10"}},
+    {"train --steps 1.5", 2, {"--steps 1.5"}},
+    {"train --steps -5", 2, {"--steps -5"}},
+    {"train --steps 99999999999999999999", 2, {"--steps 99999999999999999999"}},
+    {"train --steps ten", 2, {"--steps ten"}},
+    {"train --micro-batch 0", 2, {"--micro-batch 0"}},
+    {"train --seed -1", 2, {"--seed -1"}},
+    {"train --threads 0", 2, {"--threads 0", "from 1"}},
+    {"train --quiet=perhaps", 2, {"--quiet perhaps", "true or false"}},
+    {"train --model d13", 2, {"--model d13", "d12, d24, d36, d48"}},
+    {"train --precision fp16", 2, {"--precision fp16", "fp32, bf16"}},
+    {"train --device tpu", 2, {"--device tpu", "auto, cpu"}},
+    {"train --lr-schedule step", 2, {"--lr-schedule step", "cosine, linear, constant, wsd"}},
+    {"train --steps 5 --tokens 1M", 2, {"--steps 5", "--tokens 1M", "give one"}},
+    // Files of options
+    {"train --config none.toml", 2, {"none.toml: no such file"}},
+    {"train --config typo.toml", 2, {"typo.toml: micro_batch", "did you mean micro-batch?"}},
+    {"train --config type.toml", 2, {"type.toml: lr", "must be a number"}},
+    {"train --config broken.toml", 2, {"broken.toml:1"}},
+    // Options against each other
+    {"train --batch-tokens 1000", 2, {"--batch-tokens 1000", "4096"}},
+    {"train --micro-batch 4 --batch-tokens 1000", 2, {"--batch-tokens 1000", "512 and 1024"}},
+    {"train --seq-len 129", 2, {"--seq-len 129", "128"}},
+    {"train --heads 3", 2, {"--heads 3", "--channels 128"}},
+    {"train --layers 5000", 2, {"--layers 5000", "1000"}},
+    {"plan --heads 3", 2, {"--heads 3", "--channels 128"}},
+    {"bench --seq-len 129", 2, {"--seq-len 129", "128"}},
+    {"train --val book.txt", 2, {"--val book.txt", "--train"}},
+    {"train --resume --overwrite", 2, {"--resume and --overwrite"}},
+    // Data
+    {"train --train none.txt", 3, {"none.txt"}},
+    {"train --train *.nothing", 3, {"*.nothing"}},
+    {"train --train picture.jpg", 3, {"picture.jpg", "--data-format"}},
+    {"train --train empty.txt", 3, {"empty.txt"}},
+    {"train --train random.bin", 3, {"random.bin", "20240520"}},
+    {"train --train llama.bin", 3, {"llama.bin", "20240801"}},
+    {"train --train version.bin", 3, {"version.bin", "version 9"}},
+    {"train --train cut.bin", 3, {"cut.bin", "cut short"}},
+    {"train --train long.bin", 3, {"long.bin", "2000 tokens"}},
+    {"train --train header.bin", 3, {"header.bin"}},
+    {"train --train good.bin --vocab 1000", 3, {"good.bin", "token 1000", "vocabulary of 1000"}},
+    {"train --train beyond.bin", 3, {"beyond.bin", "token 50257", "vocabulary of 50257"}},
+    {"train --train odd.bin --data-format nanogpt", 3, {"odd.bin", "1001 bytes"}},
+    {"train --train good.bin book.txt", 3, {"good.bin", "book.txt"}},
+    {"train --train short.txt --seq-len 64", 3, {"short.txt", "--seq-len 64"}},
+    {"train --train book.txt --val short.txt --context 512 --seq-len 512",
+     3,
+     {"--val short.txt", "--seq-len 512"}},
+    // Runs and checkpoints
+    {"train --train book.txt --out run", 2, {"--out run", "--resume", "--overwrite"}},
+    {"train --train book.txt --out full", 2, {"--out full"}},
+    {"train --train book.txt --out full --overwrite", 2, {"--out full"}},
+    {"train --train book.txt --out book.txt", 6, {"book.txt"}},
+    {"train --train book.txt --out book.txt/run", 6, {"book.txt/run"}},
+    {"train --train book.txt --out /proc/run", 6, {"/proc/run"}},
+    {"train --resume --out none", 4, {"--resume", "none"}},
+    {"train --resume=none", 4, {"--resume none"}},
+    {"train --resume --out emptied", 4, {"emptied"}},
+    {"train --resume --out run --lr 1", 2, {"--lr 1", "has 0.0003", "--resume"}},
+    {"train --resume --out run --train short.txt", 2, {"--train short.txt", "book.txt"}},
+    {"train --resume --out damaged --steps 2", 4, {"damaged"}},
+    {"train --train book.txt --init-from foreign", 4, {"foreign"}},
+    {"train --train book.txt --init-from foreign/model.safetensors",
+     4,
+     {"foreign/model.safetensors"}},
+    {"train --train book.txt --init-from run", 4, {"run"}},
+    {"eval --checkpoint none --val book.txt", 4, {"none"}},
+    {"eval --checkpoint foreign --val book.txt", 4, {"foreign"}},
+    {"eval --checkpoint damaged --val book.txt", 4, {"damaged"}},
+    {"eval --checkpoint run --val none.txt", 3, {"none.txt"}},
+    {"eval --checkpoint run --val book.txt --seq-len 17", 2, {"--seq-len 17", "16"}},
+    {"sample --checkpoint damaged", 4, {"damaged"}},
+    {"sample --checkpoint book.txt", 4, {"book.txt"}},
+    {"inspect none", 3, {"none"}},
+    {"plot none", 3, {"none"}},
+    {"plot run --svg /proc/loss.svg", 6, {"/proc/loss.svg"}},
+};
+// clang-format on
+
+std::string case_name(const testing::TestParamInfo<Case>& info) {
+  std::string name = std::to_string(info.index);
+  for (const char* c = info.param.arguments; *c != '\0'; ++c) {
+    name += std::isalnum(static_cast<unsigned char>(*c)) != 0 ? *c : '_';
+  }
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cli, BadInput, testing::ValuesIn(kCases), case_name);
+
+ProcessResult lathe(const std::string& words, const TempDir& dir,
+                    const std::map<std::string, std::string>& environment = {}) {
+  return run_process(
+      {.arguments = lathe_arguments(words), .folder = dir.path(), .environment = environment});
+}
+
+TEST(Cli, HelpAndVersionGoToStdout) {
+  const TempDir dir;
+  for (const char* words : {"--version", "--help", "help", "train --help", "plot --help-all"}) {
+    const ProcessResult result = lathe(words, dir);
+    EXPECT_EQ(result.exit_code, 0) << words;
+    EXPECT_EQ(result.err, "") << words;
+    EXPECT_NE(result.out.find("lathe"), std::string::npos) << words;
+  }
+}
+
+TEST(Cli, EnvironmentIsRead) {
+  const TempDir dir;
+  const ProcessResult result = lathe("plan", dir, {{"LATHE_LR", "fast"}});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.err, "lathe: LATHE_LR fast: must be a number above 0\n");
+}
+
+TEST(Cli, MessagesStayOnOneLine) {
+  const TempDir dir;
+  const ProcessResult result = run_process(
+      {.arguments = {lathe_binary(), "train", "--lr", "1\n2\x1b[31m"}, .folder = dir.path()});
+  EXPECT_EQ(result.err, "lathe: --lr 1?2?[31m: must be a number above 0\n");
+}
+
+TEST(Cli, AReaderThatLeavesIsNoError) {
+  const TempDir dir;
+  for (const char* words : {"plan", "--help"}) {
+    const ProcessResult result = run_process(
+        {.arguments = lathe_arguments(words), .folder = dir.path(), .reader_is_gone = true});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+  }
+}
+
+TEST(Cli, AFullDiskBehindStdoutIsAnError) {
+  const TempDir dir;
+  const ProcessResult result = run_process(
+      {.arguments = lathe_arguments("plan"), .folder = dir.path(), .out_path = "/dev/full"});
+  EXPECT_EQ(result.exit_code, 6);
+  EXPECT_NE(result.err.find(": No space left on device\n"), std::string::npos) << result.err;
+}
+
+TEST(Cli, PlanWritesNothing) {
+  const TempDir dir;
+  const ProcessResult result = lathe("plan", dir);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(fs::is_empty(dir.path()));
+}
+
+}  // namespace
+}  // namespace lathe::test
