@@ -63,6 +63,8 @@ Activations lay_out_activations(Arena& arena, const ModelConfig& config,
   const auto L = static_cast<std::size_t>(config.layers);
   const DType compute = options.precision;
   Activations a;
+  // First, so that it stays in its place when micro-batches of other shapes add to it.
+  a.loss_sum = arena.take(DType::fp32, {1});
   a.tokens = arena.take(DType::int32, {B, T});
   a.targets = arena.take(DType::int32, {B, T});
 
@@ -85,7 +87,6 @@ Activations lay_out_activations(Arena& arena, const ModelConfig& config,
   const std::int64_t Vp = config.padded_vocab();
   a.logits = arena.take(compute, {head_rows(N, Vp), Vp});
   a.losses = arena.take(DType::fp32, {N});
-  a.loss_sum = arena.take(DType::fp32, {1});
   if (options.training) {
     a.d_residual = arena.take(compute, {N, C});
     a.d_narrow = arena.take(compute, {N, C});
