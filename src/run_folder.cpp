@@ -100,6 +100,13 @@ void RunFolder::check(const fs::path& folder, bool overwrite, bool resumes) {
                           folder.string()));
 }
 
+bool RunFolder::has_finished(const fs::path& folder) {
+  if (!fs::exists(folder / kResult)) return false;
+  const auto json = nlohmann::json::parse(read_file(folder / kResult, ExitCode::checkpoint),
+                                          nullptr, /*allow_exceptions=*/false);
+  return json.is_object() && json.value("status", "") == "finished";
+}
+
 RunFolder::RunFolder(const fs::path& folder, std::optional<std::int64_t> resumed_step, bool quiet)
     : folder_(prepare(folder, resumed_step)),
       quiet_(quiet),

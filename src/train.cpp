@@ -379,7 +379,8 @@ std::optional<CheckpointInfo> find_start(const Options& options) {
   return info;
 }
 
-void check_start(const Options& options, const CheckpointInfo& start, const TrainingData& data) {
+// Whether no step is left to do. Errors: the checkpoint is not of this run, or beyond its end.
+bool is_at_end(const Options& options, const CheckpointInfo& start, const TrainingData& data) {
   const ModelConfig config = complete_config(options, data.vocab);
   if (!(config == start.config) || options.precision != start.precision) {
     throw Error(ExitCode::checkpoint,
@@ -392,6 +393,7 @@ void check_start(const Options& options, const CheckpointInfo& start, const Trai
                 fmt::format("--steps {}: the run is at step {} already; must not be below that",
                             horizon.steps, start.state.step));
   }
+  return start.state.step == horizon.steps;
 }
 
 }  // namespace
@@ -403,7 +405,10 @@ int train_command(const Options& given) {
   RunFolder::check(options.out, options.overwrite, resumes);
   std::optional<CheckpointInfo> start = find_start(options);
   TrainingData data = open_training_data(options);
-  if (start) check_start(options, *start, data);
+  if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
+    fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
+    return 0;
+  }
   Trainer trainer(options, std::move(data), std::move(start));
   return trainer.run();
 }

@@ -40,6 +40,9 @@ class RunFolder {
   // what to do with it. Changes nothing.
   static void check(const std::filesystem::path& folder, bool overwrite, bool resumes);
 
+  // Whether result.json says so.
+  static bool has_finished(const std::filesystem::path& folder);
+
   // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
   // `resumed_step`. Errors: storage.
   RunFolder(const std::filesystem::path& folder, std::optional<std::int64_t> resumed_step,

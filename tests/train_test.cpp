@@ -1,0 +1,229 @@
+// Whole runs of a tiny model: what they leave on disk, and that stopping and going on changes no
+// bit of it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "lathe/commands.h"
+#include "lathe/error.h"
+#include "lathe/files.h"
+#include "support/temp_dir.h"
+
+namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Train : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string text;
+    for (int i = 0; i < 400; ++i) text += "line " + std::to_string(i * i) + " of the text\n";
+    text_ = (folder_.path() / "text.txt").string();
+    write_file_atomically(text_, text);
+  }
+
+  // Runs `lathe train` with these arguments on top of a small run's; returns the exit code.
+  int train(const std::string& out, std::vector<std::string> more = {}) const {
+    std::vector<std::string> args = {"--quiet"};
+    if (!is_resume(more)) {
+      for (const char* arg :
+           {"--layers=1", "--heads=2", "--channels=16", "--context=16", "--micro-batch=4",
+            "--batch-tokens=128", "--steps=8", "--lr=1e-2", "--warmup-steps=2",
+            "--final-lr-fraction=0.1", "--weight-decay=0.1", "--val-tokens=64", "--val-every=3"}) {
+        args.emplace_back(arg);
+      }
+      args.insert(args.end(), {"--train", text_});
+    }
+    args.insert(args.end(), {"--out", run(out)});
+    args.insert(args.end(), more.begin(), more.end());
+    return train_command(parse_options(Command::train, args, {}));
+  }
+
+  static bool is_resume(const std::vector<std::string>& args) {
+    for (const std::string& arg : args) {
+      if (arg == "--resume") return true;
+    }
+    return false;
+  }
+
+  std::string run(const std::string& name) const { return (folder_.path() / name).string(); }
+
+  std::string file(const std::string& name, const std::string& path) const {
+    return read_file(fs::path(run(name)) / path, ExitCode::internal);
+  }
+
+  nlohmann::json result(const std::string& name) const {
+    return nlohmann::json::parse(file(name, "result.json"));
+  }
+
+  // Values of `key` in metrics.jsonl, one per line that has it.
+  std::vector<double> metric(const std::string& name, const std::string& key) const {
+    std::vector<double> values;
+    std::istringstream lines(file(name, "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      const auto json = nlohmann::json::parse(line);
+      if (json.contains(key)) values.push_back(json.at(key).get<double>());
+    }
+    return values;
+  }
+
+  void expect_same_weights(const std::string& a, const std::string& b) const {
+    for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
+      const std::string path = std::string("checkpoints/step-00000008/") + name;
+      EXPECT_TRUE(file(a, path) == file(b, path)) << name << " of " << a << " and " << b;
+    }
+  }
+
+  test::TempDir folder_;
+  std::string text_;
+};
+
+TEST_F(Train, LeavesOneTrainingLineForEveryStep) {
+  ASSERT_EQ(train("run", {"--log-every=5"}), 0);
+  EXPECT_EQ(metric("run", "step"),
+            (std::vector<double>{1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 8}));  // 3, 6 and 8 are validated
+  EXPECT_EQ(metric("run", "train/loss").size(), 8u);
+  EXPECT_EQ(metric("run", "train/grad_norm").size(), 8u);
+  EXPECT_EQ(metric("run", "perf/tokens_per_second").size(), 8u);
+  EXPECT_EQ(metric("run", "val/loss").size(), 3u);
+  const std::vector<double> lr = metric("run", "train/lr");
+  EXPECT_DOUBLE_EQ(lr.at(0), 0.5e-2);
+  EXPECT_DOUBLE_EQ(lr.at(1), 1e-2);
+  EXPECT_DOUBLE_EQ(lr.at(7), 1e-3);
+  EXPECT_NEAR(metric("run", "train/loss").front(), std::log(256.0), 0.2);
+  EXPECT_LT(metric("run", "val/loss").back(), metric("run", "val/loss").front());
+}
+
+TEST_F(Train, WritesItsResult) {
+  ASSERT_EQ(train("run"), 0);
+  const nlohmann::json json = result("run");
+  EXPECT_EQ(json.at("status"), "finished");
+  EXPECT_EQ(json.at("exit_code"), 0);
+  EXPECT_EQ(json.at("step"), 8);
+  EXPECT_EQ(json.at("tokens"), 8 * 128);
+  EXPECT_EQ(json.at("checkpoint"), "checkpoints/step-00000008");
+  EXPECT_EQ(json.at("val_loss").get<double>(), metric("run", "val/loss").back());
+}
+
+TEST_F(Train, EqualRunsLeaveEqualFiles) {
+  ASSERT_EQ(train("a"), 0);
+  ASSERT_EQ(train("b", {"--threads=1"}), 0);
+  expect_same_weights("a", "b");
+  EXPECT_EQ(metric("a", "train/loss"), metric("b", "train/loss"));
+  ASSERT_EQ(train("c", {"--seed=2"}), 0);
+  EXPECT_NE(metric("a", "train/loss"), metric("c", "train/loss"));
+}
+
+TEST_F(Train, ResumesBitForBit) {
+  for (const std::string precision : {"fp32", "bf16"}) {
+    const std::string type = "--precision=" + precision;
+    ASSERT_EQ(train("whole-" + precision, {type}), 0);
+    ASSERT_EQ(train("cut-" + precision, {type, "--stop-at-step=4"}), 0);
+    EXPECT_EQ(result("cut-" + precision).at("status"), "stopped");
+    ASSERT_EQ(train("cut-" + precision, {"--resume"}), 0);
+    expect_same_weights("whole-" + precision, "cut-" + precision);
+    EXPECT_EQ(metric("whole-" + precision, "train/loss"), metric("cut-" + precision, "train/loss"));
+  }
+}
+
+// Metrics logged after the last checkpoint come again, once.
+TEST_F(Train, CutsMetricsBehindTheResumedStep) {
+  ASSERT_EQ(train("run", {"--checkpoint-every=2", "--keep=0"}), 0);
+  const std::string before = file("run", "checkpoints/step-00000008/model.safetensors");
+  for (const char* step : {"8", "6"}) {
+    fs::remove_all(run("run") + "/checkpoints/step-0000000" + step);
+  }
+  ASSERT_EQ(train("run", {"--resume"}), 0);
+  EXPECT_EQ(metric("run", "train/loss").size(), 8u);
+  EXPECT_TRUE(file("run", "checkpoints/step-00000008/model.safetensors") == before);
+}
+
+TEST_F(Train, ResumesWithAnotherMicroBatchInTheSameOrder) {
+  ASSERT_EQ(train("whole"), 0);
+  ASSERT_EQ(train("cut", {"--stop-at-step=3"}), 0);
+  ASSERT_EQ(train("cut", {"--resume", "--micro-batch=2"}), 0);
+  const std::vector<double> expected = metric("whole", "train/loss");
+  const std::vector<double> actual = metric("cut", "train/loss");
+  ASSERT_EQ(actual.size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(actual[i], expected[i], 1e-5 * expected[i]) << "step " << i + 1;
+  }
+}
+
+TEST_F(Train, AutoResumeStartsGoesOnAndRests) {
+  const std::vector<std::string> automatic = {"--resume=auto", "--stop-at-step=4"};
+  ASSERT_EQ(train("run", automatic), 0);
+  EXPECT_EQ(result("run").at("step"), 4);
+  ASSERT_EQ(train("run", {"--resume=auto"}), 0);
+  EXPECT_EQ(result("run").at("step"), 8);
+  const std::string metrics = file("run", "metrics.jsonl"), done = file("run", "result.json");
+  ASSERT_EQ(train("run", {"--resume=auto"}), 0);
+  EXPECT_EQ(file("run", "metrics.jsonl"), metrics);
+  EXPECT_EQ(nlohmann::json::parse(done).at("val_loss"), result("run").at("val_loss"));
+}
+
+TEST_F(Train, ExtendsTheHorizon) {
+  ASSERT_EQ(train("run", {"--lr-schedule=constant"}), 0);
+  ASSERT_EQ(train("run", {"--resume", "--steps=10"}), 0);
+  EXPECT_EQ(metric("run", "train/loss").size(), 10u);
+}
+
+TEST_F(Train, RefusesWhatAResumeMayNotChange) {
+  ASSERT_EQ(train("run", {"--stop-at-step=2"}), 0);
+  for (const char* change : {"--channels=32", "--seed=7", "--lr=1", "--seq-len=8", "--steps=1"}) {
+    try {
+      train("run", {"--resume", change});
+      FAIL() << change << " was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::usage) << change;
+    }
+  }
+}
+
+TEST_F(Train, RefusesARunFolderInUse) {
+  ASSERT_EQ(train("run", {"--steps=1"}), 0);
+  const std::string metrics = file("run", "metrics.jsonl");
+  EXPECT_THROW(train("run"), Error);
+  EXPECT_EQ(file("run", "metrics.jsonl"), metrics);
+  ASSERT_EQ(train("run", {"--overwrite", "--steps=2"}), 0);
+  EXPECT_EQ(result("run").at("step"), 2);
+}
+
+TEST_F(Train, DivergenceEndsInExitSevenAndKeepsTheCheckpoint) {
+  try {
+    train("run", {"--lr=1e30", "--warmup-steps=0", "--grad-clip=0", "--checkpoint-every=1"});
+    FAIL() << "a run at lr 1e30 finished";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::diverged);
+  }
+  EXPECT_EQ(result("run").at("status"), "failed");
+  EXPECT_EQ(result("run").at("exit_code"), 7);
+}
+
+TEST_F(Train, StartsFromOtherWeights) {
+  ASSERT_EQ(train("a"), 0);
+  ASSERT_EQ(train("b", {"--init-from", run("a"), "--steps=1"}), 0);
+  EXPECT_LT(metric("b", "train/loss").front(), 0.9 * metric("a", "train/loss").front());
+}
+
+TEST_F(Train, ValidationDoesNotDependOnTheMicroBatch) {
+  ASSERT_EQ(train("a", {"--steps=1"}), 0);
+  ASSERT_EQ(train("b", {"--steps=1", "--micro-batch=1"}), 0);
+  EXPECT_NEAR(metric("a", "val/loss").front(), metric("b", "val/loss").front(), 1e-5);
+}
+
+// The golden order: with --no-shuffle, row b of step k starts at token (k * rows + b) * T.
+TEST_F(Train, UnshuffledLossesDoNotDependOnTheSeedsOrder) {
+  ASSERT_EQ(train("a", {"--no-shuffle", "--steps=3"}), 0);
+  ASSERT_EQ(train("b", {"--no-shuffle", "--steps=3", "--micro-batch=8"}), 0);
+  const std::vector<double> a = metric("a", "train/loss"), b = metric("b", "train/loss");
+  for (std::size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-5 * a[i]);
+}
+
+}  // namespace
+}  // namespace lathe
