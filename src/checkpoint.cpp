@@ -207,7 +207,10 @@ void save_checkpoint(const fs::path& run_folder, Backend& backend, const Checkpo
   const fs::path final = checkpoints / step_name(data.state.step);
   const fs::path partial = partial_name(final);
   std::error_code why;
-  if (fs::create_directories(checkpoints, why)) sync_folder(run_folder);
+  if (fs::create_directories(checkpoints, why)) {
+    sync_folder(run_folder);
+    sync_folder(run_folder.parent_path());
+  }
   if (why) fail_storage(checkpoints, "create", why);
   remove_leftovers(checkpoints);
   try {

@@ -25,6 +25,7 @@ struct Case {
 
 // Sums over T in blocks of 64, and exp within 2 ulp: a few 1e-7 of the norm.
 constexpr double kArithmetic = 2e-6;
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 std::int64_t elements(const AttentionShape& s) {
   return s.B * s.T * s.C;
@@ -43,7 +44,7 @@ Passes run_attention(const Case& c, std::vector<float> qkv, std::vector<float> d
   const auto out = zeros(*backend, c.type, {s.B, s.T, s.C});
   const auto log_sum_exp = zeros(*backend, DType::fp32, {s.B, s.H, s.T});
   // Written, not added to, and every element of it: a leftover would show.
-  const std::vector<float> dirt(static_cast<std::size_t>(3 * elements(s)), 1e30f);
+  const std::vector<float> dirt(static_cast<std::size_t>(3 * elements(s)), kNan);
   const auto d_qkv = to_device(*backend, c.type, {s.B, s.T, 3 * s.C}, dirt);
   backend->run(AttentionForward{.out = out, .log_sum_exp = log_sum_exp, .qkv = device_qkv});
   backend->run(AttentionBackward{.d_qkv = d_qkv,
@@ -133,16 +134,15 @@ TEST(Attention, LargeScoresDoNotOverflow) {
 // every later position.
 TEST(Attention, NanSpreadsToWhatDependsOnIt) {
   const AttentionShape shape{.B = 1, .T = 70, .C = 8, .H = 2};
-  const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> clean = normal_floats(3 * elements(shape), 1);
   const std::vector<float> d_out = normal_floats(elements(shape), 2);
   constexpr std::size_t kPosition = 66, kRow = 24;
 
   std::vector<float> qkv = clean;
-  qkv[kPosition * kRow] = nan;  // query, head 0
+  qkv[kPosition * kRow] = kNan;  // query, head 0
   const Passes query = run_attention({shape, DType::fp32}, qkv, d_out);
   qkv = clean;
-  qkv[3 * kRow + 8] = nan;  // key, head 0
+  qkv[3 * kRow + 8] = kNan;  // key, head 0
   const Passes key = run_attention({shape, DType::fp32}, qkv, d_out);
   for (std::size_t t = 0; t < 70; ++t) {
     EXPECT_EQ(std::isnan(query.out[t * 8]), t == kPosition) << t;

@@ -52,7 +52,8 @@ struct Options {
   Residual residual = Residual::absent;
   bool accumulate = false;
 };
-constexpr float kBefore = 3.0f;  // in d_gain and d_bias before backward
+constexpr float kBefore = 3.0f;  // in d_gain and d_bias when they are added to
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();  // when they are written
 
 Outputs run_layernorm(const Shape& s, const Inputs& in, Options options) {
   auto backend = make_cpu_backend(2);
@@ -63,10 +64,12 @@ Outputs run_layernorm(const Shape& s, const Inputs& in, Options options) {
   const auto gain = to_device(*backend, s.type, {s.C}, in.gain);
   const auto bias = to_device(*backend, s.type, {s.C}, in.bias);
   const auto out = zeros(*backend, s.type, {s.N, s.C});
-  const auto own_d_x = zeros(*backend, s.type, {s.N, s.C});
+  const std::vector<float> dirt(in.x.size(), kNan);
+  const auto own_d_x = to_device(*backend, s.type, {s.N, s.C}, dirt);
   const auto mean = zeros(*backend, DType::fp32, {s.N});
   const auto rstd = zeros(*backend, DType::fp32, {s.N});
-  const std::vector<float> before(static_cast<std::size_t>(s.C), kBefore);
+  const std::vector<float> before(static_cast<std::size_t>(s.C),
+                                  options.accumulate ? kBefore : kNan);
   const auto d_gain = to_device(*backend, DType::fp32, {s.C}, before);
   const auto d_bias = to_device(*backend, DType::fp32, {s.C}, before);
   const Tensor d_x = options.residual == Residual::in_place ? d_residual : own_d_x;
@@ -176,7 +179,7 @@ TEST(LayerNorm, KeepsTheVarianceBesideALargeMean) {
 TEST(LayerNorm, NanSpoilsItsRowAlone) {
   const Shape shape{.N = 3, .C = 40, .type = DType::fp32};
   Inputs in = random_inputs(shape);
-  in.x[40 + 7] = std::numeric_limits<float>::quiet_NaN();
+  in.x[40 + 7] = kNan;
   const Outputs outputs = run_layernorm(shape, in, {});
   for (std::size_t i = 0; i < 120; ++i) {
     EXPECT_EQ(std::isnan(outputs.out[i]), i / 40 == 1) << i;

@@ -17,7 +17,8 @@ using Doubles = std::vector<double>;
 // What rounding explains, against float64 loops over the same stored inputs. Inputs are normal, so
 // the partial sums of K products grow to sqrt(K); each is rounded to 2^-24 of itself, and these
 // errors add up like a random walk to about 0.4 * 2^-24 K. The worst of a million elements is six
-// or seven times that (the partial sums differ too): 1.5 * 2^-23 K. bf16 sums in fp32 as well and rounds the result once, to 2^-8 of itself.
+// or seven times that (the partial sums differ too): 1.5 * 2^-23 K. bf16 sums in fp32 as well and
+// rounds the result once, to 2^-8 of itself.
 struct Tolerance {
   DType type;
   double absolute_per_depth;  // times K
@@ -39,7 +40,7 @@ struct Shape {
 
 // Nothing is a multiple of a vector or tile; the last is larger than one tile in every direction of
 // every product.
-constexpr Shape kShapes[] = {{1, 1, 1}, {1, 37, 53}, {7, 65, 3}, {130, 19, 129}, {393, 531, 787}};
+constexpr Shape kShapes[] = {{1, 1, 1}, {1, 37, 53}, {7, 65, 3}, {130, 19, 129}, {277, 263, 301}};
 
 // c[i,j] = sum over k of a[i,k] b[k,j], with element strides.
 struct Strided {

@@ -100,19 +100,22 @@ class MatmulTest : public testing::Test {
 };
 
 TEST_F(MatmulTest, Fp32IsExactInWholeNumbers) {
-  Matmul matmul(2);
+  ThreadTeam team(2);
+  Matmul matmul(team);
   expect_exact_everywhere(matmul, DType::fp32);
 }
 
 TEST_F(MatmulTest, WidenedBf16IsExactInWholeNumbers) {
-  Matmul matmul(2, Bf16Products::widened);
+  ThreadTeam team(2);
+  Matmul matmul(team, Bf16Products::widened);
   expect_exact_everywhere(matmul, DType::bf16);
 }
 
 TEST_F(MatmulTest, NativeBf16IsExactInWholeNumbers) {
   if (!can_multiply_bf16_natively())
     GTEST_SKIP() << "oneDNN has no bf16 products on this processor";
-  Matmul matmul(2, Bf16Products::native);
+  ThreadTeam team(2);
+  Matmul matmul(team, Bf16Products::native);
   expect_exact_everywhere(matmul, DType::bf16);
 }
 

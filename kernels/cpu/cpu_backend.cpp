@@ -31,13 +31,13 @@ std::string instruction_set() {
 
 }  // namespace
 
-CpuBackend::CpuBackend(int threads)
-    : threads_(threads), matmul_(std::make_unique<Matmul>(threads)) {}
+CpuBackend::CpuBackend(int threads) : team_(threads), matmul_(std::make_unique<Matmul>(team_)) {}
 
 CpuBackend::~CpuBackend() = default;
 
 std::string CpuBackend::description() const {
-  return fmt::format("cpu, {} thread{}, {}", threads_, threads_ == 1 ? "" : "s", instruction_set());
+  return fmt::format("cpu, {} thread{}, {}", threads(), threads() == 1 ? "" : "s",
+                     instruction_set());
 }
 
 // Fresh anonymous pages are zero and cost nothing until they are touched. Large buffers start on a

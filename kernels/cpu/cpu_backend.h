@@ -1,13 +1,12 @@
-// The CPU backend: OpenMP threads over fixed tiles. How work is cut into tasks depends on shapes
+// The CPU backend: threads over fixed tiles. How work is cut into tasks depends on shapes
 // alone, never on the thread count, so neither do the bits of any result.
 #pragma once
-
-#include <omp.h>
 
 #include <exception>
 #include <memory>
 
 #include "lathe/backend.h"
+#include "thread_team.h"
 
 namespace lathe {
 
@@ -23,7 +22,7 @@ class CpuBackend final : public Backend {
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
   void synchronize() override {}
-  int threads() const { return threads_; }
+  int threads() const { return team_.threads(); }
 
  protected:
   void execute(const EmbeddingForward& op) override;
@@ -44,12 +43,11 @@ class CpuBackend final : public Backend {
  private:
   // Calls task(i) for i in [0, count), each once, on any thread in any order.
   template <class Task>
-  void parallel_for(std::int64_t count, const Task& task) const {
-#pragma omp parallel for num_threads(threads_) schedule(dynamic)
-    for (std::int64_t i = 0; i < count; ++i) task(i);
+  void parallel_for(std::int64_t count, const Task& task) {
+    team_.run(count, task);
   }
 
-  int threads_;
+  ThreadTeam team_;
   std::unique_ptr<Matmul> matmul_;
 };
 

@@ -17,7 +17,7 @@ const dnnl::engine& cpu_engine() {
   return engine;
 }
 
-// Makes oneDNN use only the calling thread, in a parallel region and outside.
+// Makes oneDNN use only the calling thread; the team's others do so always.
 class OneThreadEach {
  public:
   OneThreadEach() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
@@ -166,8 +166,8 @@ TileShape default_tile_shape(const Product& product) {
   return best;
 }
 
-Matmul::Matmul(int threads, Bf16Products bf16_products)
-    : threads_(threads), bf16_products_(bf16_products) {}
+Matmul::Matmul(ThreadTeam& team, Bf16Products bf16_products)
+    : team_(team), bf16_products_(bf16_products) {}
 
 Matmul::~Matmul() = default;
 
@@ -180,10 +180,8 @@ void Matmul::run(const Product& product, TileShape shape, const Finish& finish) 
   prepare(product, shape);
   const std::int64_t down = ceil_div(product.rows(), shape.rows);
   const std::int64_t across = ceil_div(product.columns(), shape.columns);
-#pragma omp parallel for num_threads(threads_) schedule(dynamic)
-  for (std::int64_t i = 0; i < down * across; ++i) {
-    finish(multiply(product, shape, i / across, i % across));
-  }
+  team_.run(down * across,
+            [&](std::int64_t i) { finish(multiply(product, shape, i / across, i % across)); });
 }
 
 bool Matmul::widens(const Product& product) const {

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "lathe/tensor.h"
+#include "thread_team.h"
 
 namespace lathe {
 
@@ -59,7 +60,7 @@ bool can_multiply_bf16_natively();  // fast or not
 
 class Matmul {
  public:
-  explicit Matmul(int threads, Bf16Products bf16_products = best_bf16_products());
+  explicit Matmul(ThreadTeam& team, Bf16Products bf16_products = best_bf16_products());
   ~Matmul();
 
   // Calls finish(tile) for every tile, each once, on any thread, while it is in that thread's
@@ -84,7 +85,7 @@ class Matmul {
   void prepare(const Product& product, TileShape shape);
   Tile multiply(const Product& product, TileShape shape, std::int64_t down, std::int64_t across);
 
-  int threads_;
+  ThreadTeam& team_;
   Bf16Products bf16_products_;
   std::map<KernelKey, std::unique_ptr<Kernel>> kernels_;
   std::int64_t scratchpad_floats_ = 0;  // the most that any of them asks for
