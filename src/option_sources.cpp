@@ -185,7 +185,7 @@ Level read_environment(Command command, const Environment& environment) {
       continue;
     }
     // Two slips of the pen in a long name; anything else belongs to someone else.
-    const auto is_misspelling = [&](const std::string& right) {
+    const auto is_misspelling = [&name = name](const std::string& right) {
       return edit_distance(name, right) <= (right.size() < kVariablePrefix.size() + 6 ? 1 : 2);
     };
     const auto meant = std::ranges::find_if(known, is_misspelling);

@@ -1,9 +1,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <ranges>
-
 #include "lathe/error.h"
 #include "option_sources.h"
 
@@ -35,8 +32,12 @@ bool is_utf8(std::string_view text) {
 }
 
 bool is_choice(std::string_view text, std::string_view choices) {
-  return std::ranges::any_of(choices | std::views::split('|'),
-                             [text](auto choice) { return std::ranges::equal(choice, text); });
+  while (true) {
+    const std::size_t bar = choices.find('|');
+    if (text == choices.substr(0, bar)) return true;
+    if (bar == std::string_view::npos) return false;
+    choices.remove_prefix(bar + 1);
+  }
 }
 
 std::string list_of(std::string_view choices) {

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Everything that has to hold before a change goes in: format, warnings, clang-tidy, all tests, and
+# the tests again under AddressSanitizer and UndefinedBehaviorSanitizer. Installs what is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/packages.sh
+
+step=start
+began=$SECONDS
+finish() {
+  local code=$?
+  if [[ $code -eq 0 ]]; then
+    echo "scripts/test.sh: passed: format, build, lint, tests, tests with sanitizers;" \
+      "$((SECONDS - began)) s"
+  else
+    echo "scripts/test.sh: FAILED at: $step; $((SECONDS - began)) s" >&2
+  fi
+}
+trap finish EXIT
+begin() {
+  step=$1
+  echo "--- $step ($((SECONDS - began)) s)"
+}
+
+# Files that lie beside the checkout serve the tests that want real data; those skip without them.
+if [[ -d ../shared ]]; then
+  LATHE_TEST_DATA=$(realpath ../shared)
+  export LATHE_TEST_DATA
+fi
+
+begin packages
+scripts/install_packages.sh "${build_packages[@]}" "${test_packages[@]}"
+
+begin format
+find include src kernels tests -name '*.cpp' -o -name '*.h' |
+  xargs clang-format-14 --dry-run -Werror
+
+begin build
+cmake --preset release -DLATHE_BUILD_TESTS=ON
+cmake --build build
+
+begin lint
+scripts/lint.sh build
+
+begin tests
+ctest --test-dir build --output-on-failure --parallel "$(nproc)" --timeout 300
+
+begin 'tests with sanitizers'
+cmake --preset asan
+cmake --build build-asan
+ctest --test-dir build-asan --output-on-failure --parallel "$(nproc)" --timeout 600
