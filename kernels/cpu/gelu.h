@@ -3,6 +3,8 @@
 // the logistic function of 2u, one exponential does, and the far negative side loses no digits.
 #pragma once
 
+#include <cmath>
+
 #include "vector_math.h"
 
 namespace lathe {
@@ -15,15 +17,16 @@ inline float gelu(float x) {
   return x / (1.0f + fast_exp(-twice_u));
 }
 
+// With e = exp(-2|u|) nothing overflows: the logistic function of 2|u| is 1 / (1 + e), its
+// derivative e / (1 + e)^2, and the other side is symmetric.
 inline float gelu_derivative(float x) {
-  // Past 10 on either side it is 1 or 0 to all digits, and nothing here may overflow.
-  x = x > 10.0f ? 10.0f : x;
-  x = x < -10.0f ? -10.0f : x;
-  const float cubic = kGeluCubic * x * x;
-  const float exponential = fast_exp(-kGeluTwiceScale * (x + cubic * x));
-  const float logistic = 1.0f / (1.0f + exponential);  // 1 - logistic is exponential * logistic
-  const float d_twice_u = kGeluTwiceScale * (1.0f + 3.0f * cubic);
-  return logistic + x * logistic * (exponential * logistic) * d_twice_u;
+  float cubic = kGeluCubic * x * x;
+  cubic = cubic > 1e4f ? 1e4f : cubic;  // far out the result is 0 or 1, and must not meet infinity
+  const float twice_u = kGeluTwiceScale * (x + cubic * x);
+  const float e = fast_exp(-std::abs(twice_u));
+  const float other = 1.0f / (1.0f + e);
+  const float logistic = x < 0 ? e * other : other;
+  return logistic + x * (e * other * other) * (kGeluTwiceScale * (1.0f + 3.0f * cubic));
 }
 
 }  // namespace lathe
