@@ -437,9 +437,10 @@ const OptionSpec kOptions[] = {
 
 // The stories are small and easy: a high rate, a short run.
 constexpr PresetValue kStoriesPreset[] = {
-    {"micro-batch", "32"},     {"tokens", "1.5M"},     {"lr", "3e-3"},
-    {"lr-schedule", "cosine"}, {"warmup-steps", "40"}, {"final-lr-fraction", "0.1"},
-    {"weight-decay", "0.1"},   {"beta2", "0.99"},      {"val-every", "50"},
+    {"micro-batch", "4"},      {"tokens", "2.5M"},      {"lr", "3e-3"},
+    {"lr-schedule", "cosine"}, {"warmup-steps", "100"}, {"final-lr-fraction", "0"},
+    {"weight-decay", "0.1"},   {"beta2", "0.99"},       {"val-every", "500"},
+    {"log-every", "50"},
 };
 
 constexpr PresetValue kBenchPreset[] = {{"steps", "10"}};

@@ -87,6 +87,31 @@ std::int64_t even_part(std::int64_t whole, std::int64_t most, std::int64_t unit)
   return std::min(whole, ceil_div(part, unit) * unit);
 }
 
+// Calls visit(shape, time) for the shapes in question, with the time that a model gives each. Unit:
+// one multiply-add. A tile takes as many as its volume, about 10 more for each element of a factor
+// that it reads, 25 if that is transposed, and a fixed amount to begin: fitted to times of GPT-2's
+// shapes. The tiles are shared by 2, 4 or 8 threads, which weigh alike.
+template <class Visit>
+void visit_tile_shapes(const Product& product, const Visit& visit) {
+  constexpr double kPerTile = 1e5;
+  const auto per_element = [](const Factor& factor) { return factor.transposed ? 25.0 : 10.0; };
+  const std::int64_t M = product.rows(), N = product.columns(), K = product.depth();
+  for (const std::int64_t rows : {32, 64, 96, 128, 192, 256, 384}) {
+    for (const std::int64_t columns : {64, 96, 128, 192, 256, 384, 512, 768}) {
+      const TileShape shape{.rows = even_part(M, rows, 8), .columns = even_part(N, columns, 16)};
+      const auto tiles = ceil_div(M, shape.rows) * ceil_div(N, shape.columns);
+      const auto r = static_cast<double>(shape.rows), c = static_cast<double>(shape.columns);
+      const double per_depth = r * c + per_element(product.a) * r + per_element(product.b) * c;
+      const double tile_time = per_depth * static_cast<double>(K) + kPerTile;
+      double time = 0;
+      for (const std::int64_t threads : {2, 4, 8}) {
+        time += static_cast<double>(threads * ceil_div(tiles, threads)) * tile_time;
+      }
+      visit(shape, time);
+    }
+  }
+}
+
 dnnl::memory::desc matrix_desc(std::int64_t rows, std::int64_t columns,
                                dnnl::memory::data_type type, std::int64_t stride, bool transposed) {
   const dnnl::memory::dims strides =
@@ -136,34 +161,28 @@ bool can_multiply_bf16_natively() {
   return dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
 }
 
-// The shape that a model of the time likes best. Unit: one multiply-add. A tile takes as many as
-// its volume, about 20 more for each element of the factors that it reads, and a fixed amount to
-// begin; measured on GPT-2's shapes. Machines of 2, 4 and 8 threads that share the tiles weigh
-// alike.
 TileShape default_tile_shape(const Product& product) {
-  constexpr double kPerTile = 1e5;
-  const auto per_element = [](const Factor& factor) { return factor.transposed ? 25.0 : 10.0; };
-  const std::int64_t M = product.rows(), N = product.columns(), K = product.depth();
-  TileShape best{.rows = M, .columns = N};
+  TileShape best{};
   double best_time = std::numeric_limits<double>::infinity();
-  for (const std::int64_t rows : {32, 64, 96, 128, 192, 256, 384}) {
-    for (const std::int64_t columns : {64, 96, 128, 192, 256, 384, 512, 768}) {
-      const TileShape shape{.rows = even_part(M, rows, 8), .columns = even_part(N, columns, 16)};
-      const auto tiles = ceil_div(M, shape.rows) * ceil_div(N, shape.columns);
-      const auto r = static_cast<double>(shape.rows), c = static_cast<double>(shape.columns);
-      const double per_depth = r * c + per_element(product.a) * r + per_element(product.b) * c;
-      const double tile_time = per_depth * static_cast<double>(K) + kPerTile;
-      double time = 0;
-      for (const std::int64_t threads : {2, 4, 8}) {
-        time += static_cast<double>(threads * ceil_div(tiles, threads)) * tile_time;
-      }
-      if (time < best_time) {
-        best_time = time;
-        best = shape;
-      }
+  visit_tile_shapes(product, [&](TileShape shape, double time) {
+    if (time < best_time) {
+      best_time = time;
+      best = shape;
     }
-  }
+  });
   return best;
+}
+
+std::vector<TileShape> candidate_tile_shapes(const Product& product) {
+  std::vector<std::pair<double, TileShape>> timed;
+  visit_tile_shapes(product, [&](TileShape shape, double time) { timed.push_back({time, shape}); });
+  std::stable_sort(timed.begin(), timed.end(),
+                   [](const auto& x, const auto& y) { return x.first < y.first; });
+  std::vector<TileShape> shapes;
+  for (const auto& [time, shape] : timed) {
+    if (shapes.empty() || shape != shapes.back()) shapes.push_back(shape);
+  }
+  return shapes;
 }
 
 Matmul::Matmul(ThreadTeam& team, Bf16Products bf16_products)

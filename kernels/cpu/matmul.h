@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include "lathe/tensor.h"
 #include "thread_team.h"
@@ -46,10 +47,14 @@ struct Tile {
 
 struct TileShape {
   std::int64_t rows, columns;
+  bool operator==(const TileShape&) const = default;
 };
 
 // The shape of a product's tiles unless told otherwise: a function of sizes and type alone.
 TileShape default_tile_shape(const Product& product);
+
+// Shapes worth measuring, most promising first; default_tile_shape is the first.
+std::vector<TileShape> candidate_tile_shapes(const Product& product);
 
 // How bf16 factors are multiplied: by the processor's own bf16 instructions, or widened to fp32
 // block by block. oneDNN emulates the former where they are missing, four times slower than the
