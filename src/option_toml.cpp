@@ -113,10 +113,7 @@ std::string toml_string(std::string_view text) {
 }
 
 std::string toml_value(const Options& options, const OptionSpec& option) {
-  const std::string text = value_text(options, option);
-  // A real without a point would be a TOML integer, of 64 bits.
-  const bool is_real = std::holds_alternative<double Options::*>(option.member);
-  if (is_real && text.find_first_of(".e") == std::string::npos) return text + ".0";
+  std::string text = value_text(options, option);
   if (option.is_number() || option.is_boolean()) return text;
   if (!option.is_list()) return toml_string(text);
   std::string list;

@@ -77,7 +77,8 @@ class Canvas {
     return std::clamp(static_cast<int>(fraction * count), 0, count - 1);
   }
   std::size_t index(int column, int row) const {
-    return static_cast<std::size_t>(row * columns_ + column);
+    const int cell = row * columns_ + column;
+    return static_cast<std::size_t>(cell);
   }
   static std::string braille(int dots) {  // U+2800 + dots, in UTF-8
     return {static_cast<char>(0xE2), static_cast<char>(0xA0 | dots >> 6),
