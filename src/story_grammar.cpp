@@ -74,12 +74,10 @@ class Reader {
       text = trim(text.substr(star + 3));
     }
     while (!text.empty()) {
-      const bool is_use = text.front() == '{';
-      const std::size_t length =
-          is_use ? text.find('}') + 1 : std::min(text.find('{'), text.size());
-      if (length == 0) fail("'{' without '}'");
-      add_symbol(alternative, text.substr(0, length));
-      text.remove_prefix(length);
+      const std::size_t end = text.front() == '{' ? text.find('}') : text.find('{') - 1;
+      if (text.front() == '{' && end == std::string_view::npos) fail("'{' without '}'");
+      add_symbol(alternative, text.substr(0, end == std::string_view::npos ? end : end + 1));
+      text.remove_prefix(std::min(end, text.size() - 1) + 1);
     }
     if (alternative.symbols.empty()) fail("an empty alternative");
     GrammarRule& rule = grammar_.rules.back();
