@@ -166,7 +166,7 @@ const Case kCases[] = {
     {"train --config type.toml", 2, {"type.toml: lr", "must be a number"}},
     {"train --config broken.toml", 2, {"broken.toml:1"}},
     // Options against each other
-    {"train --batch-tokens 1000", 2, {"--batch-tokens 1000", "4096"}},
+    {"train --batch-tokens 1000", 2, {"--batch-tokens 1000", "512 and 1024"}},
     {"train --micro-batch 4 --batch-tokens 1000", 2, {"--batch-tokens 1000", "512 and 1024"}},
     {"train --seq-len 129", 2, {"--seq-len 129", "128"}},
     {"train --heads 3", 2, {"--heads 3", "--channels 128"}},

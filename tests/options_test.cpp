@@ -174,7 +174,7 @@ TEST(Options, DefaultsAreThoseOfTheContract) {
 
 TEST(Options, WithoutTrainTheStoriesHaveTheirOwnDefaults) {
   const Options stories = train({});
-  EXPECT_EQ(stories.tokens, 1'500'000);
+  EXPECT_EQ(stories.tokens, 2'500'000);
   EXPECT_EQ(stories.lr, 3e-3);
   EXPECT_EQ(train({"--lr", "1e-3"}).lr, 1e-3);
   EXPECT_EQ(train({"--steps", "5"}).tokens, 0);
@@ -400,7 +400,7 @@ TEST(Options, TomlLeavesOutWhatBelongsToTheCommandLine) {
   for (const char* name : {"stop-at-step", "overwrite", "out", "threads", "resume", "config"}) {
     EXPECT_EQ(toml.find("\n" + std::string(name) + " ="), std::string::npos) << name;
   }
-  EXPECT_NE(toml.find("\nbatch-tokens = 4096\n"), std::string::npos) << toml;
+  EXPECT_NE(toml.find("\nbatch-tokens = 512\n"), std::string::npos) << toml;
 }
 
 class Resume : public testing::Test {
