@@ -21,7 +21,7 @@ struct ScheduleSpec {
 
 // Learning rate of step k, counted from 0. Warm-up: lr * (k + 1) / warmup_steps. Then cosine or
 // linear decay; wsd (warmup, stable, decay: Hu et al. 2024) holds lr until the last fifth of the
-// steps and then falls as 1 - sqrt (Haegele et al. 2024).
+// steps after warm-up, then falls as 1 - sqrt (Haegele et al. 2024).
 double learning_rate(const ScheduleSpec& spec, std::int64_t k);
 
 // What gradients of this global norm are multiplied by; grad_clip 0 is off.
