@@ -238,6 +238,8 @@ TEST(PlotAxis, CoverEveryFinitePointAndTheFloor) {
   EXPECT_LT(axes->y.low, 0.5);
   EXPECT_GE(axes->y.high, 5);
   EXPECT_LE(axes->y.high, 6);
+  spec.floor = 9.5;
+  EXPECT_GE(fit_axes(spec, 6, 6)->y.high, 9.5);
 }
 
 TEST(PlotScale, ThinKeepsMeansExtremesAndCounts) {
@@ -300,6 +302,15 @@ TEST(PlotTerminal, PutsPointsWhereTheyBelong) {
     last = blank;
   }
   EXPECT_EQ(last, 0u);
+}
+
+TEST(PlotTerminal, PutsMarksWhereTheyBelong) {
+  Curve points = line({0, 10}, {10, 0});
+  points.mark = Curve::Mark::points;
+  const std::vector<std::string> lines = lines_of(plot_terminal(spec_of({points}), 45, 10));
+  ASSERT_EQ(lines.size(), 10u);
+  EXPECT_NE(lines[1].find("┤●"), std::string::npos) << lines[1];
+  EXPECT_TRUE(lines[6].ends_with(" ●")) << lines[6];
 }
 
 TEST(PlotTerminal, LettersTellRunsApart) {
