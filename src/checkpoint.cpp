@@ -258,6 +258,23 @@ void prune_checkpoints(const fs::path& run_folder, std::int64_t keep) {
   sync_folder(run_folder / kFolder);
 }
 
+std::vector<fs::path> set_aside_checkpoints(const fs::path& run_folder, std::int64_t step) {
+  std::vector<fs::path> renamed;
+  for (const fs::path& path : list_checkpoints(run_folder)) {
+    if (*step_of(path) <= step) continue;
+    fs::path to;
+    for (int i = 0; to.empty() || fs::exists(to); ++i) {
+      to = path.parent_path() / fmt::format("set-aside-{}-{}", i, path.filename().string());
+    }
+    std::error_code why;
+    fs::rename(path, to, why);
+    if (why) fail_storage(path, "rename", why);
+    renamed.push_back(to);
+  }
+  if (!renamed.empty()) sync_folder(run_folder / kFolder);
+  return renamed;
+}
+
 CheckpointInfo open_checkpoint(const fs::path& path, std::vector<std::string>* problems) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) {

@@ -166,7 +166,12 @@ int Trainer::run() {
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
                            options_.micro_batch, options_.seq_len, options_.out));
-  if (!is_new_) folder_->say(fmt::format("resumed at step {}", state_.step));
+  if (!is_new_) {
+    folder_->say(fmt::format("resumed at step {}", state_.step));
+    for (const auto& path : set_aside_checkpoints(folder_->path(), state_.step)) {
+      folder_->say(fmt::format("set aside, from a later step: {}", path.string()));
+    }
+  }
   watch_stop_signals();
   try {
     while (state_.step < end && stop_signal() == 0) {
@@ -360,9 +365,10 @@ void Trainer::show_end() {
 // The checkpoint that --resume goes on from; none: a new run.
 std::optional<CheckpointInfo> find_start(const Options& options) {
   if (!options.resume) return std::nullopt;
-  if (*options.resume != "" && *options.resume != "auto") return open_checkpoint(*options.resume);
+  const bool is_path = *options.resume != "" && *options.resume != "auto";
   std::vector<std::string> problems;
-  std::optional<CheckpointInfo> info = newest_checkpoint(options.out, &problems);
+  std::optional<CheckpointInfo> info = is_path ? open_checkpoint(*options.resume, &problems)
+                                               : newest_checkpoint(options.out, &problems);
   // A damaged run is not a new one, whatever --resume=auto would start.
   if (!info && !problems.empty()) {
     throw Error(ExitCode::checkpoint, fmt::format("--resume: {}", problems.front()));

@@ -167,6 +167,16 @@ TEST_F(Train, AutoResumeStartsGoesOnAndRests) {
   EXPECT_EQ(nlohmann::json::parse(done).at("val_loss"), result("run").at("val_loss"));
 }
 
+// Going back to an older checkpoint neither mixes its future with the one that was nor loses that.
+TEST_F(Train, GoesBackToAnOlderCheckpoint) {
+  ASSERT_EQ(train("run", {"--checkpoint-every=2", "--keep=0"}), 0);
+  const std::string last = file("run", "checkpoints/step-00000008/model.safetensors");
+  ASSERT_EQ(train("run", {"--resume", run("run") + "/checkpoints/step-00000004", "--keep=3"}), 0);
+  EXPECT_EQ(metric("run", "train/loss").size(), 8u);
+  EXPECT_TRUE(file("run", "checkpoints/step-00000008/model.safetensors") == last);
+  EXPECT_TRUE(file("run", "checkpoints/set-aside-0-step-00000008/model.safetensors") == last);
+}
+
 TEST_F(Train, ExtendsTheHorizon) {
   ASSERT_EQ(train("run", {"--lr-schedule=constant"}), 0);
   ASSERT_EQ(train("run", {"--resume", "--steps=10"}), 0);

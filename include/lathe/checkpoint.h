@@ -51,6 +51,12 @@ void save_checkpoint(const std::filesystem::path& run_folder, Backend& backend,
 // Deletes the checkpoints of the lowest steps until `keep` are left; 0 keeps all. Error(storage).
 void prune_checkpoints(const std::filesystem::path& run_folder, std::int64_t keep);
 
+// Gives checkpoints of steps above `step` names that no resume and no pruning looks at
+// ("set-aside-0-step-00002000"): a run that goes on from an older checkpoint writes its own,
+// and theirs stay for their owner to delete. Returns the new folders. Error(storage).
+std::vector<std::filesystem::path> set_aside_checkpoints(const std::filesystem::path& run_folder,
+                                                         std::int64_t step);
+
 // Folders of a run's checkpoints by ascending step, whether whole or not.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_folder);
 

@@ -25,10 +25,10 @@ struct ScheduleSpec {
 double learning_rate(const ScheduleSpec& spec, std::int64_t k);
 
 // What gradients of this global norm are multiplied by; grad_clip 0 is off.
-inline float clip_factor(float norm, float grad_clip) {
+inline double clip_factor(double norm, double grad_clip) {
   if (grad_clip == 0) return 1;
-  const float factor = grad_clip / (norm + 1e-6f);
-  return factor > 1 ? 1 : factor;  // a NaN stays a NaN
+  const double factor = grad_clip / (norm + 1e-6);
+  return factor > 1 ? 1 : factor;  // not std::min: a NaN norm must reach the parameters
 }
 
 }  // namespace lathe

@@ -6,6 +6,7 @@
 
 #include "compute_type.h"
 #include "cpu_backend.h"
+#include "lathe/schedule.h"
 
 namespace lathe {
 namespace {
@@ -21,12 +22,10 @@ struct Coefficients {
 
 Coefficients coefficients(const AdamWUpdate& op) {
   const double norm = std::sqrt(double{op.grad_square_sum.as<float>()[0]});
-  double clip = op.grad_clip > 0 ? op.grad_clip / (norm + 1e-6) : 1.0;
-  if (clip > 1) clip = 1;  // not std::min: a NaN norm must reach the parameters
   const auto step = static_cast<double>(op.step);
   const double correction1 = 1 - std::pow(op.beta1, step);
   const double correction2 = 1 - std::pow(op.beta2, step);
-  return {.clip = static_cast<float>(clip),
+  return {.clip = static_cast<float>(clip_factor(norm, op.grad_clip)),
           .beta1 = static_cast<float>(op.beta1),
           .beta2 = static_cast<float>(op.beta2),
           .one_minus_beta1 = static_cast<float>(1 - op.beta1),
