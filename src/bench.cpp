@@ -123,7 +123,8 @@ Floor measure_floor(const Options& options, const ModelConfig& config, double op
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : available_threads();
   const DType compute = parse_precision(options.precision);
   const std::int64_t N = options.micro_batch * options.seq_len, C = config.channels;
-  const auto micro_steps = static_cast<double>(options.batch_tokens / N);
+  const std::int64_t whole_micro_steps = options.batch_tokens / N;
+  const auto micro_steps = static_cast<double>(whole_micro_steps);
   Arena measuring;
   const Activations activations = lay_out_activations(measuring, config,
                                                       {.micro_batch = options.micro_batch,

@@ -365,7 +365,7 @@ void Trainer::show_end() {
 // The checkpoint that --resume goes on from; none: a new run.
 std::optional<CheckpointInfo> find_start(const Options& options) {
   if (!options.resume) return std::nullopt;
-  const bool is_path = *options.resume != "" && *options.resume != "auto";
+  const bool is_path = !options.resume->empty() && *options.resume != "auto";
   std::vector<std::string> problems;
   std::optional<CheckpointInfo> info = is_path ? open_checkpoint(*options.resume, &problems)
                                                : newest_checkpoint(options.out, &problems);

@@ -66,9 +66,9 @@ TrainingData given_files(const Options& options) {
   }
   data.vocab = options.vocab > 0 ? options.vocab : data.train.natural_vocab();
   if (splits) {
-    data.val.emplace(open_files(options, options.train, "--train", Split::validation, data.vocab));
+    data.val = {open_files(options, options.train, "--train", Split::validation, data.vocab), {}};
   } else if (!options.val.empty()) {
-    data.val.emplace(open_files(options, options.val, "--val", Split::whole, data.vocab));
+    data.val = {open_files(options, options.val, "--val", Split::whole, data.vocab), {}};
   }
   return data;
 }
