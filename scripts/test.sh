@@ -9,7 +9,8 @@ step=start
 began=$SECONDS
 finish() {
   local code=$?
-  if [[ $code -eq 0 ]]; then
+  # A signal leaves with the code of the last command: only the end of the script is success.
+  if [[ $code -eq 0 && $step == done ]]; then
     echo "scripts/test.sh: passed: format, build, lint, tests, tests with sanitizers;" \
       "$((SECONDS - began)) s"
   else
@@ -53,3 +54,4 @@ cmake --preset asan
 cmake --build build-asan --target "${sanitized[@]}"
 ctest --test-dir build-asan --output-on-failure --parallel "$(nproc)" --timeout 600 \
   --tests-regex "^($(IFS='|'; echo "${sanitized[*]}"))\$"
+step=done
