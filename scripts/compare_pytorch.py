@@ -4,7 +4,8 @@ machine, and prints validation losses over the whole split and wall times.
 
     /usr/bin/python3 scripts/compare_pytorch.py TEXT [--threads N] [--steps N]
 
-Needs build/lathe and PyTorch (Debian: apt install python3-torch).
+Needs build/lathe and PyTorch (Debian: apt install python3-torch libopenblas0-pthread; without the latter
+its products run on the reference BLAS, a hundred times slower).
 """
 import argparse
 import json
@@ -116,12 +117,16 @@ def main():
     parser.add_argument("--steps", type=int, default=2000)
     args = parser.parse_args()
     text = pathlib.Path(args.text).read_bytes()
-    rows = [("lathe fp32", *run_lathe(args.text, args.steps, args.threads, "fp32")),
-            ("lathe bf16", *run_lathe(args.text, args.steps, args.threads, "bf16")),
-            (f"pytorch {torch.__version__} fp32", *run_pytorch(text, args.steps, args.threads))]
     print(f"{args.steps} steps of {ROWS} x {SEQ_LEN}, {args.threads} threads")
-    for name, loss, seconds in rows:
-        print(f"{name:28} val loss {loss:.4f} | {seconds:7.1f} s | {rows[-1][2] / seconds:.2f} x pytorch")
+    runs = [(f"pytorch {torch.__version__} fp32", lambda: run_pytorch(text, args.steps, args.threads)),
+            ("lathe fp32", lambda: run_lathe(args.text, args.steps, args.threads, "fp32")),
+            ("lathe bf16", lambda: run_lathe(args.text, args.steps, args.threads, "bf16"))]
+    pytorch_seconds = None
+    for name, run in runs:
+        loss, seconds = run()
+        pytorch_seconds = pytorch_seconds or seconds
+        print(f"{name:28} val loss {loss:.4f} | {seconds:7.1f} s | "
+              f"{pytorch_seconds / seconds:.2f} x pytorch", flush=True)
 
 
 if __name__ == "__main__":
