@@ -62,18 +62,9 @@ class BenchRun {
  public:
   BenchRun(const Options& options, Backend& backend, const ModelConfig& config)
       : options_(options),
-        model_(backend, config,
-               {.micro_batch = options.micro_batch,
-                .seq_len = options.seq_len,
-                .precision = parse_precision(options.precision),
-                .recompute = options.recompute == "block" ? Recompute::block : Recompute::none,
-                .training = true}),
+        model_(backend, config, training_model_options(options)),
         adamw_(backend, model_.specs(), model_.parameters(), model_.gradients(),
-               {.beta1 = options.beta1,
-                .beta2 = options.beta2,
-                .eps = options.eps,
-                .weight_decay = options.weight_decay,
-                .grad_clip = options.grad_clip}) {
+               adamw_options(options)) {
     initialize_parameters(backend, model_.specs(), adamw_.master(), options.seed);
     adamw_.publish_master();
     const RandomKey key{.seed = options.seed, .stream = RandomStream::data_order, .substream = 0};
@@ -126,13 +117,8 @@ Floor measure_floor(const Options& options, const ModelConfig& config, double op
   const std::int64_t whole_micro_steps = options.batch_tokens / N;
   const auto micro_steps = static_cast<double>(whole_micro_steps);
   Arena measuring;
-  const Activations activations = lay_out_activations(measuring, config,
-                                                      {.micro_batch = options.micro_batch,
-                                                       .seq_len = options.seq_len,
-                                                       .precision = compute,
-                                                       .recompute = Recompute::none,
-                                                       .training = true},
-                                                      options.micro_batch, options.seq_len);
+  const Activations activations = lay_out_activations(
+      measuring, config, training_model_options(options), options.micro_batch, options.seq_len);
   Floor floor{.memory = measure_memory_rates(threads)};
   floor.optimizer = optimizer_bytes / floor.memory.triad;
   const auto add = [&](std::int64_t layers, const LinearSize& size) {
@@ -156,9 +142,8 @@ Floor measure_floor(const Options& options, const ModelConfig& config, double op
 int bench_command(const Options& given) {
   Options options = given;
   resolve(options);
-  ModelConfig config = model_config(options);
-  if (config.vocab == 0) config.vocab = assumed_vocab(options.model);
-  validate(config);
+  const ModelConfig config =
+      complete_config(options, options.vocab > 0 ? options.vocab : assumed_vocab(options.model));
   const std::unique_ptr<Backend> backend = make_backend(options);
   BenchRun run(options, *backend, config);
 

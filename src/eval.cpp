@@ -16,7 +16,7 @@ int eval_command(const Options& given) {
   LoadedModel loaded = load_model(options, options.micro_batch);
   options.seq_len = loaded.model->options().seq_len;
   const ValidationData data = open_validation_data(options, loaded.checkpoint.config.vocab);
-  const Evaluation evaluation = evaluate(*loaded.model, data.files, options.val_tokens);
+  const Evaluation evaluation = evaluate(*loaded.model, data.files, options.val_tokens).value();
 
   nlohmann::ordered_json json = {{"checkpoint", loaded.checkpoint.folder.string()},
                                  {"step", loaded.checkpoint.state.step},

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "lathe/stop_signal.h"
+
 namespace lathe {
 namespace {
 
@@ -22,13 +24,14 @@ void read_batch(const TokenFiles& files, std::int64_t first, std::int64_t count,
 
 }  // namespace
 
-Evaluation evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens) {
+std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens) {
   const std::int64_t T = model.options().seq_len, B = model.options().micro_batch;
   const std::int64_t wanted = (tokens > 0 ? tokens : kMostTokens) / T;
   const std::int64_t sequences = std::min(files.sequences(T), std::max<std::int64_t>(1, wanted));
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(B * T)), targets(inputs.size());
   Evaluation result{.loss = 0, .tokens = sequences * T, .sequence_losses = {}};
   for (std::int64_t first = 0; first < sequences; first += B) {
+    if (stop_signal() != 0) return std::nullopt;
     const std::int64_t count = std::min(B, sequences - first);
     read_batch(files, first, count, T, inputs, targets);
     const auto size = static_cast<std::size_t>(count * T);

@@ -3,9 +3,9 @@
 #include "lathe/model.h"
 
 #include <algorithm>
-#include <cassert>
 
 #include "lathe/bf16.h"
+#include "lathe/error.h"
 
 namespace lathe {
 
@@ -32,7 +32,9 @@ Tensor Gpt2::gradients() const {
 }
 
 void Gpt2::load(const Batch& batch) {
-  assert(batch.sequences <= options_.micro_batch && batch.seq_len <= options_.seq_len);
+  if (batch.sequences > options_.micro_batch || batch.seq_len > options_.seq_len) {
+    throw Error(ExitCode::internal, "Gpt2: a batch is larger than the memory for it");
+  }
   if (batch.sequences != batch_ || batch.seq_len != time_) {
     batch_ = batch.sequences;
     time_ = batch.seq_len;

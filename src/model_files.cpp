@@ -20,10 +20,20 @@ void append_tensors(std::vector<NamedTensor>& tensors, const Gpt2& model, const 
   }
 }
 
-// A safetensors file given directly, or the model's file within a checkpoint or run.
-std::filesystem::path model_file(const std::string& path) {
-  if (!std::filesystem::is_directory(path)) return path;
-  return open_checkpoint(path).folder / "model.safetensors";
+struct ParameterSource {
+  std::filesystem::path file;
+  std::string prefix;  // of the parameters' names in it
+};
+
+// A safetensors file given directly, or that of a checkpoint or run which has the parameters in
+// fp32.
+ParameterSource find_parameters(const std::string& path) {
+  if (!std::filesystem::is_directory(path)) return {.file = path, .prefix = ""};
+  const CheckpointInfo info = open_checkpoint(path);
+  if (parse_precision(info.precision) == DType::fp32) {
+    return {.file = info.folder / "model.safetensors", .prefix = ""};
+  }
+  return {.file = info.folder / "optimizer.safetensors", .prefix = "master."};
 }
 
 }  // namespace
@@ -43,9 +53,10 @@ std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw
 }
 
 void initialize_from(const std::string& path, Backend& backend, const Gpt2& model, AdamW& adamw) {
-  const SafetensorsReader reader(model_file(path), ExitCode::checkpoint);
+  const ParameterSource source = find_parameters(path);
+  const SafetensorsReader reader(source.file, ExitCode::checkpoint);
   std::vector<NamedTensor> tensors;
-  append_tensors(tensors, model, adamw.master(), "");
+  append_tensors(tensors, model, adamw.master(), source.prefix);
   for (const NamedTensor& tensor : tensors) load_tensor(reader, backend, tensor);
   adamw.publish_master();
 }
@@ -61,6 +72,29 @@ std::unique_ptr<Backend> make_backend(const Options& options) {
 
 DType parse_precision(const std::string& name) {
   return name == "bf16" ? DType::bf16 : DType::fp32;
+}
+
+ModelOptions training_model_options(const Options& options) {
+  return {.micro_batch = options.micro_batch,
+          .seq_len = options.seq_len,
+          .precision = parse_precision(options.precision),
+          .recompute = options.recompute == "block" ? Recompute::block : Recompute::none,
+          .training = true};
+}
+
+ModelConfig complete_config(const Options& options, std::int64_t vocab) {
+  ModelConfig config = model_config(options);
+  config.vocab = vocab;
+  validate(config);
+  return config;
+}
+
+AdamWOptions adamw_options(const Options& options) {
+  return {.beta1 = options.beta1,
+          .beta2 = options.beta2,
+          .eps = options.eps,
+          .weight_decay = options.weight_decay,
+          .grad_clip = options.grad_clip};
 }
 
 LoadedModel load_model(const Options& options, std::int64_t micro_batch) {

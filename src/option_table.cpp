@@ -23,6 +23,7 @@ constexpr IntegerRange kPositive = {.least = 1};
 constexpr IntegerRange kSequences = {.least = 1, .most = 1'000'000};
 constexpr IntegerRange kPositions = {.least = 1, .most = 1'048'576};
 constexpr RealRange kAboveZero = {.least_included = false};
+constexpr RealRange kNormalFloat = {.least = 1.2e-38};  // kernels take it as fp32
 constexpr RealRange kFraction = {.most = 1};
 constexpr RealRange kBelowOne = {.most = 1, .most_included = false};
 
@@ -248,7 +249,7 @@ const OptionSpec kOptions[] = {
      .member = &Options::eps,
      .value = "X",
      .initial = "1e-8",
-     .reals = kAboveZero,
+     .reals = kNormalFloat,
      .group = optimizer,
      .commands = kTraining,
      .on_resume = fixed,

@@ -13,8 +13,10 @@
 namespace lathe {
 namespace {
 
-// What a process holds beside its tensors.
-constexpr std::int64_t kRuntimeBytes = std::int64_t{24} << 20;
+// What a process holds beside its tensors: libraries' own memory, kernels that oneDNN has made,
+// buffers of files, and each thread's stack and scratch. Measured (docs/performance.md).
+constexpr std::int64_t kRuntimeBytes = std::int64_t{8} << 20;
+constexpr std::int64_t kThreadBytes = std::int64_t{3} << 20;
 
 std::string format_bytes(std::int64_t bytes) {
   const auto value = static_cast<double>(bytes);
@@ -24,7 +26,8 @@ std::string format_bytes(std::int64_t bytes) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options) {
+MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options,
+                       std::int64_t threads) {
   const std::int64_t count = parameter_memory_count(parameter_specs(config));
   Arena measure;
   lay_out_activations(measure, config, options, options.micro_batch, options.seq_len);
@@ -32,7 +35,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options) {
           .gradients = options.training ? count * size_of(DType::fp32) : 0,
           .optimizer = options.training ? AdamW::memory_bytes(count, options.precision) : 0,
           .activations = measure.bytes(),
-          .runtime = kRuntimeBytes};
+          .runtime = kRuntimeBytes + threads * kThreadBytes};
 }
 
 std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision) {
@@ -51,16 +54,10 @@ int plan_command(const Options& given) {
   const bool has_data = !options.train.empty() || options.model == "tiny";
   std::optional<TrainingData> data;
   if (has_data) data = open_training_data(options);
-  ModelConfig config = model_config(options);
-  if (config.vocab == 0) config.vocab = data ? data->vocab : assumed_vocab(options.model);
-  validate(config);
-  const DType precision = parse_precision(options.precision);
-  const MemoryPlan memory = plan_memory(
-      config, {.micro_batch = options.micro_batch,
-               .seq_len = options.seq_len,
-               .precision = precision,
-               .recompute = options.recompute == "block" ? Recompute::block : Recompute::none,
-               .training = true});
+  const std::int64_t data_vocab = data ? data->vocab : assumed_vocab(options.model);
+  const ModelConfig config =
+      complete_config(options, options.vocab > 0 ? options.vocab : data_vocab);
+  const MemoryPlan memory = plan_memory(config, training_model_options(options), options.threads);
   const bool has_horizon = data || options.steps > 0 || options.tokens > 0;
   const Horizon horizon = make_horizon(options, data ? data->train.sequences(options.seq_len) : 0);
   const auto specs = parameter_specs(config);
@@ -77,7 +74,7 @@ int plan_command(const Options& given) {
           {"activations", memory.activations},
           {"runtime", memory.runtime},
           {"total", memory.total()}}},
-        {"checkpoint_bytes", checkpoint_bytes(config, precision)},
+        {"checkpoint_bytes", checkpoint_bytes(config, parse_precision(options.precision))},
         {"tokens_per_step", horizon.tokens_per_step},
         {"micro_steps", horizon.micro_steps},
         {"steps", has_horizon ? nlohmann::ordered_json(steps) : nullptr},
@@ -102,7 +99,8 @@ int plan_command(const Options& given) {
   } else {
     fmt::print("run          give --train, --steps or --tokens to see its length\n");
   }
-  fmt::print("checkpoint   {} each, {} kept\n", format_bytes(checkpoint_bytes(config, precision)),
+  fmt::print("checkpoint   {} each, {} kept\n",
+             format_bytes(checkpoint_bytes(config, parse_precision(options.precision))),
              options.keep == 0 ? "all" : std::to_string(options.keep));
   return 0;
 }

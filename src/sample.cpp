@@ -1,12 +1,21 @@
 #include "lathe/sample.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "lathe/random.h"
+#include "lathe/stop_signal.h"
 
 namespace lathe {
+
+std::int32_t first_token(bool is_text, std::int64_t vocab) {
+  constexpr std::int32_t kEndOfText = 50256;
+  if (!is_text && vocab > kEndOfText) return kEndOfText;
+  return static_cast<std::int32_t>(std::min<std::int64_t>('\n', vocab - 1));
+}
 
 std::int32_t draw_token(std::vector<float> logits, double temperature, std::int64_t top_k,
                         double u) {
@@ -42,13 +51,25 @@ void generate(Gpt2& model, const SampleSpec& spec, const std::function<void(std:
   const RandomKey key{.seed = spec.seed, .stream = RandomStream::sampling, .substream = 0};
   const auto most = static_cast<std::size_t>(model.options().seq_len);
   std::vector<std::int32_t> tokens = spec.prompt;
-  for (std::int64_t i = 0; i < spec.max_tokens; ++i) {
+  for (std::int64_t i = 0; i < spec.max_tokens && stop_signal() == 0; ++i) {
     const std::span<const std::int32_t> all(tokens);
     const auto window = all.last(std::min(most, all.size()));
     tokens.push_back(draw_token(model.next_token_logits(window), spec.temperature, spec.top_k,
                                 uniform(key, static_cast<std::uint64_t>(i))));
     emit(tokens.back());
   }
+}
+
+std::string readable(const std::vector<std::int32_t>& tokens, bool is_text) {
+  std::string text;
+  for (const std::int32_t token : tokens) {
+    if (!is_text) {
+      text += fmt::format("{} ", token);
+    } else {
+      text += token == '\n' || (token >= 32 && token < 127) ? static_cast<char>(token) : '?';
+    }
+  }
+  return text;
 }
 
 }  // namespace lathe

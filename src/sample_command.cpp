@@ -16,7 +16,6 @@ int sample_command(const Options& options) {
                 "--prompt: needs a model trained on text; this one was trained on "
                 "token shards, whose text Lathe cannot encode yet");
   }
-  constexpr std::int32_t kEndOfText = 50256;  // starts every document of GPT-2 shards
   SampleSpec spec{.prompt = {},
                   .max_tokens = options.max_tokens,
                   .temperature = options.temperature,
@@ -24,8 +23,7 @@ int sample_command(const Options& options) {
                   .seed = options.seed};
   for (const char c : options.prompt) spec.prompt.push_back(static_cast<unsigned char>(c));
   if (spec.prompt.empty()) {
-    spec.prompt.push_back(!is_text && loaded.checkpoint.config.vocab > kEndOfText ? kEndOfText
-                                                                                  : '\n');
+    spec.prompt.push_back(first_token(is_text, loaded.checkpoint.config.vocab));
   }
   std::fputs(options.prompt.c_str(), stdout);
   generate(*loaded.model, spec, [&](std::int32_t token) {

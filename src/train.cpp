@@ -14,6 +14,7 @@
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
 #include "lathe/plot.h"
+#include "lathe/resume.h"
 #include "lathe/run_folder.h"
 #include "lathe/sample.h"
 #include "lathe/schedule.h"
@@ -44,19 +45,6 @@ std::string format_rate(double per_second) {
   if (per_second >= 1e6) return fmt::format("{:.1f}M", per_second / 1e6);
   if (per_second >= 1e4) return fmt::format("{:.0f}k", per_second / 1e3);
   return fmt::format("{:.0f}", per_second);
-}
-
-// Bytes as a person reads them: what is no printable ASCII or newline is shown as '?'.
-std::string printable(const std::vector<std::int32_t>& tokens, bool is_text) {
-  std::string text;
-  for (const std::int32_t token : tokens) {
-    if (!is_text) {
-      text += fmt::format("{} ", token);
-    } else {
-      text += token == '\n' || (token >= 32 && token < 127) ? static_cast<char>(token) : '?';
-    }
-  }
-  return text;
 }
 
 // One run, from its first step in this process to its last.
@@ -97,13 +85,6 @@ class Trainer {
   std::int64_t trained_tokens_ = 0;  // in this process
 };
 
-ModelConfig complete_config(const Options& options, std::int64_t vocab) {
-  ModelConfig config = model_config(options);
-  config.vocab = vocab;
-  validate(config);
-  return config;
-}
-
 Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start)
     : options_(options),
       data_(std::move(data)),
@@ -115,18 +96,9 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                 .warmup_steps = options.warmup_steps,
                 .total_steps = horizon_.steps},
       backend_(make_backend(options)),
-      model_(*backend_, config_,
-             {.micro_batch = options.micro_batch,
-              .seq_len = options.seq_len,
-              .precision = parse_precision(options.precision),
-              .recompute = options.recompute == "block" ? Recompute::block : Recompute::none,
-              .training = true}),
+      model_(*backend_, config_, training_model_options(options)),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
-             {.beta1 = options.beta1,
-              .beta2 = options.beta2,
-              .eps = options.eps,
-              .weight_decay = options.weight_decay,
-              .grad_clip = options.grad_clip}),
+             adamw_options(options)),
       is_new_(!start),
       tokens_(static_cast<std::size_t>(options.micro_batch * options.seq_len)),
       targets_(tokens_.size()) {
@@ -275,7 +247,9 @@ void Trainer::show_start(double loss) {
 
 void Trainer::validate() {
   if (!data_.val || validated_step_ == state_.step) return;
-  const Evaluation evaluation = evaluate(model_, data_.val->files, options_.val_tokens);
+  const auto stopped_or_done = evaluate(model_, data_.val->files, options_.val_tokens);
+  if (!stopped_or_done) return;
+  const Evaluation& evaluation = *stopped_or_done;
   validated_step_ = state_.step;
   result_.val_loss = evaluation.loss;
   if (!state_.best_val_loss || evaluation.loss < *state_.best_val_loss) {
@@ -311,18 +285,16 @@ void Trainer::save() {
 
 void Trainer::show_sample() {
   constexpr std::int64_t kTokens = 400;
-  constexpr std::int32_t kEndOfText = 50256;  // starts every document of GPT-2 shards
   const bool is_text = data_.train.is_text();
-  const std::int32_t start = is_text || config_.vocab <= kEndOfText ? '\n' : kEndOfText;
   std::vector<std::int32_t> tokens;
   generate(model_,
-           {.prompt = {std::min<std::int32_t>(start, static_cast<std::int32_t>(config_.vocab - 1))},
+           {.prompt = {first_token(is_text, config_.vocab)},
             .max_tokens = kTokens,
             .temperature = 0.8,
             .top_k = 0,
             .seed = options_.seed},
            [&](std::int32_t token) { tokens.push_back(token); });
-  const std::string text = printable(tokens, is_text);
+  const std::string text = readable(tokens, is_text);
   folder_->write_sample(state_.step, text + "\n");
   folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));
 }
@@ -360,46 +332,6 @@ void Trainer::show_end() {
                     100 * (*result_.val_loss / *result_.floor - 1), *result_.floor_standard_error);
   }
   folder_->say(line + fmt::format(" | {}", (folder_->path() / result_.checkpoint).string()));
-}
-
-// The checkpoint that --resume goes on from; none: a new run.
-std::optional<CheckpointInfo> find_start(const Options& options) {
-  if (!options.resume) return std::nullopt;
-  const bool is_path = !options.resume->empty() && *options.resume != "auto";
-  std::vector<std::string> problems;
-  std::optional<CheckpointInfo> info = is_path ? open_checkpoint(*options.resume, &problems)
-                                               : newest_checkpoint(options.out, &problems);
-  // A damaged run is not a new one, whatever --resume=auto would start.
-  if (!info && !problems.empty()) {
-    throw Error(ExitCode::checkpoint, fmt::format("--resume: {}", problems.front()));
-  }
-  for (const std::string& problem : problems) {
-    fmt::print(stderr, "lathe: passed over {}\n", problem);
-  }
-  if (!info && *options.resume != "auto") {
-    throw Error(
-        ExitCode::checkpoint,
-        fmt::format("--resume: {} holds no checkpoint to go on from; start without --resume",
-                    options.out));
-  }
-  return info;
-}
-
-// Whether no step is left to do. Errors: the checkpoint is not of this run, or beyond its end.
-bool is_at_end(const Options& options, const CheckpointInfo& start, const TrainingData& data) {
-  const ModelConfig config = complete_config(options, data.vocab);
-  if (!(config == start.config) || options.precision != start.precision) {
-    throw Error(ExitCode::checkpoint,
-                fmt::format("{}: is of another model or precision than the run's config.toml",
-                            start.folder.string()));
-  }
-  const Horizon horizon = make_horizon(options, data.train.sequences(options.seq_len));
-  if (start.state.step > horizon.steps) {
-    throw Error(ExitCode::usage,
-                fmt::format("--steps {}: the run is at step {} already; must not be below that",
-                            horizon.steps, start.state.step));
-  }
-  return start.state.step == horizon.steps;
 }
 
 }  // namespace

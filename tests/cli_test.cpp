@@ -144,6 +144,7 @@ const Case kCases[] = {
     {"train --lr -1", 2, {"--lr -1"}},
     {"train --lr 1e999", 2, {"--lr 1e999"}},
     {"train --lr=", 2, {"--lr ''"}},
+    {"train --eps 1e-45", 2, {"--eps 1e-45: must be a number 1.2e-38 or more"}},
     {"train --beta2 1", 2, {"--beta2 1", "below 1"}},
     {"train --steps 010", 2, {"--steps 010: must be a whole number from 1"}},
     {"train --steps 0x10", 2, {"--steps 0x10"}},

@@ -90,7 +90,7 @@ TEST_P(FrozenCheckpoint, GoesOnToTheRecordedLosses) {
         rounded_to(parse_precision(info.precision), model.values(spec, model.adamw().master())));
   }
   const TokenFiles val = open_text(Split::validation);
-  expect_near(evaluate(model.model(), val, 0).loss, GetParam().val_loss);
+  expect_near(evaluate(model.model(), val, 0).value().loss, GetParam().val_loss);
 
   DataLoader loader(open_text(Split::training),
                     {.seq_len = kSeqLen, .seed = 1337, .shuffle = true, .rows_per_read = 2},
@@ -114,7 +114,7 @@ TEST_P(FrozenCheckpoint, GoesOnToTheRecordedLosses) {
     EXPECT_NEAR(model.adamw().gradient_norm(), GetParam().grad_norms[i],
                 10 * GetParam().tolerance * GetParam().grad_norms[i]);
   }
-  expect_near(evaluate(model.model(), val, 0).loss, GetParam().final_val_loss);
+  expect_near(evaluate(model.model(), val, 0).value().loss, GetParam().final_val_loss);
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, FrozenCheckpoint, testing::ValuesIn(kRecorded),

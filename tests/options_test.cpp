@@ -349,7 +349,9 @@ class RandomValue {
     options_.*member = static_cast<std::uint64_t>(unit() * 0x1p63);
   }
   void operator()(double Options::*member) {
-    options_.*member = unit() * (option_.reals.most == 1 ? 1 : std::pow(10, 600 * unit() - 300));
+    const double value =
+        option_.reals.most == 1 ? unit() : unit() * std::pow(10, 600 * unit() - 300);
+    options_.*member = std::max(value, option_.reals.least);
   }
   void operator()(bool Options::*member) { options_.*member = unit() < 0.5; }
   void operator()(std::vector<std::string> Options::*member) {

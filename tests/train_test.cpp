@@ -1,16 +1,21 @@
 // Whole runs of a tiny model: what they leave on disk, and that stopping and going on changes no
 // bit of it.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "lathe/commands.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
+#include "lathe/safetensors.h"
+#include "lathe/stop_signal.h"
 #include "support/temp_dir.h"
 
 namespace lathe {
@@ -219,6 +224,53 @@ TEST_F(Train, StartsFromOtherWeights) {
   ASSERT_EQ(train("a"), 0);
   ASSERT_EQ(train("b", {"--init-from", run("a"), "--steps=1"}), 0);
   EXPECT_LT(metric("b", "train/loss").front(), 0.9 * metric("a", "train/loss").front());
+}
+
+// A step at no learning rate to speak of leaves the weights as they were taken over.
+TEST_F(Train, StartsFromTheMasterWeightsOfABf16Run) {
+  ASSERT_EQ(train("a", {"--precision=bf16"}), 0);
+  ASSERT_EQ(train("b", {"--init-from", run("a"), "--steps=1", "--lr=1e-30"}), 0);
+  const SafetensorsReader expected(run("a") + "/checkpoints/step-00000008/optimizer.safetensors",
+                                   ExitCode::internal);
+  const SafetensorsReader actual(run("b") + "/checkpoints/step-00000001/model.safetensors",
+                                 ExitCode::internal);
+  ASSERT_FALSE(actual.tensors().empty());
+  for (const TensorInfo& tensor : actual.tensors()) {
+    const TensorInfo* master = expected.find("master." + tensor.name);
+    ASSERT_NE(master, nullptr) << tensor.name;
+    std::vector<std::byte> found(tensor.end - tensor.begin), wanted(master->end - master->begin);
+    actual.read(tensor, 0, found);
+    expected.read(*master, 0, wanted);
+    EXPECT_TRUE(found == wanted) << tensor.name;
+  }
+}
+
+// The last validation, of the whole text, takes longer than it takes to see that it has begun.
+TEST_F(Train, AStopSignalEndsAValidation) {
+  std::string long_text;
+  while (long_text.size() < 4'000'000) long_text += "all work and no play\n";
+  const std::string val = (folder_.path() / "val.txt").string();
+  write_file_atomically(val, long_text);
+  {
+    const std::jthread sender([this](const std::stop_token& end) {
+      while (!end.stop_requested()) {
+        std::error_code no_file_yet;
+        if (fs::file_size(fs::path(run("run")) / "log.txt", no_file_yet) > 0 && !no_file_yet &&
+            metric("run", "train/loss").size() == 8) {
+          kill(getpid(), SIGTERM);
+          return;
+        }
+      }
+    });
+    EXPECT_EQ(train("run", {"--val", val, "--val-every=0", "--val-tokens=4M", "--threads=1"}),
+              128 + SIGTERM);
+  }
+  EXPECT_EQ(result("run").at("status"), "stopped");
+  EXPECT_EQ(result("run").at("checkpoint"), "checkpoints/step-00000008");
+  EXPECT_TRUE(metric("run", "val/loss").empty());
+  watch_stop_signals();  // forgets the signal
+  ASSERT_EQ(train("run", {"--resume", "--val-tokens=64"}), 0);
+  EXPECT_EQ(metric("run", "val/loss").size(), 1u);
 }
 
 TEST_F(Train, ValidationDoesNotDependOnTheMicroBatch) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,8 +18,8 @@ struct Evaluation {
 };
 
 // Evaluates the first sequences of `files`, at most `tokens` (0: 1M) and at least one sequence. The
-// tokens are the same for any batch shape.
-Evaluation evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens);
+// tokens are the same for any batch shape. Gives nothing when a stop signal comes meanwhile.
+std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens);
 
 // The same targets under the distribution that wrote them: `nats[i]` is byte i's -log p.
 struct FloorComparison {

@@ -18,14 +18,19 @@ std::vector<NamedTensor> model_tensors(const Gpt2& model);
 // m.NAME, v.NAME and, where the optimizer has its own, master.NAME of every parameter.
 std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw);
 
-// Fills the master weights from the model of a checkpoint, a run or a .safetensors file
-// (--init-from) and publishes them. Errors: checkpoint, naming the first tensor that does not fit.
+// Fills the master weights from those of a checkpoint or run, or from a .safetensors file
+// (--init-from), and publishes them. Errors: checkpoint, naming the first tensor that does not fit.
 void initialize_from(const std::string& path, Backend& backend, const Gpt2& model, AdamW& adamw);
 
 // The backend of --device and --threads. Errors: usage.
 std::unique_ptr<Backend> make_backend(const Options& options);
 
 DType parse_precision(const std::string& name);
+
+// What the options say of a model to be trained, of its size and of its optimizer. Errors: usage.
+ModelOptions training_model_options(const Options& options);
+ModelConfig complete_config(const Options& options, std::int64_t vocab);
+AdamWOptions adamw_options(const Options& options);
 
 // A model for eval and sample, from --checkpoint.
 struct LoadedModel {

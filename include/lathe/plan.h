@@ -15,7 +15,8 @@ struct MemoryPlan {
   std::int64_t total() const { return parameters + gradients + optimizer + activations + runtime; }
 };
 
-MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options);
+MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options,
+                       std::int64_t threads);
 
 // Bytes of one checkpoint: parameters, m, v and, with bf16, master weights, without padding.
 std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision);

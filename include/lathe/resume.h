@@ -1,0 +1,21 @@
+// What --resume finds, and whether the run can go on from there.
+#pragma once
+
+#include <optional>
+
+#include "lathe/checkpoint.h"
+#include "lathe/options.h"
+#include "lathe/training_data.h"
+
+namespace lathe {
+
+// The checkpoint that --resume goes on from; none: a new run. Says on stderr which damaged ones it
+// passed over. Errors: checkpoint, when there is none and --resume=auto does not allow that, or
+// when all are damaged.
+std::optional<CheckpointInfo> find_start(const Options& options);
+
+// Whether no step is left to do. Errors: checkpoint, when it is of another model than the run's
+// options; usage, when it is beyond the end of the run.
+bool is_at_end(const Options& options, const CheckpointInfo& start, const TrainingData& data);
+
+}  // namespace lathe
