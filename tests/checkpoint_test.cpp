@@ -180,12 +180,14 @@ TEST(Checkpoint, LeftoversOfAKilledRunAreNeverSeenAndGoWithTheNextSave) {
     fs::copy(whole, run.path() / "checkpoints" / name);
   }
   fs::remove(run / "checkpoints/.partial-step-00000006/state.json");
+  run.write("checkpoints/.partial-step-00000006/rest.tmp", "of the killed run");
   run.write("checkpoints/notes.txt", "mine");
   std::vector<std::string> problems;
   EXPECT_EQ(newest_checkpoint(run.path(), &problems)->state.step, 5);
   EXPECT_EQ(problems, std::vector<std::string>{});
   EXPECT_EQ(list_checkpoints(run.path()), std::vector<fs::path>{whole});
-  save(run, 6);
+  const fs::path next = save(run, 6);
+  EXPECT_EQ(names_in(next), std::set<std::string>(std::begin(kFiles), std::end(kFiles)));
   EXPECT_EQ(names_in(run / "checkpoints"),
             (std::set<std::string>{"step-00000005", "step-00000006", "notes.txt"}));
 }
@@ -262,6 +264,17 @@ TEST(PruneCheckpoints, KeepsTheHighestSteps) {
             (std::set<std::string>{"step-00000100", "step-100000000", "step-1"}));
   EXPECT_EQ(open_checkpoint(run.path()).state.step, 100'000'000);
   prune_checkpoints(run / "none", 2);  // no run, nothing to do
+}
+
+TEST(SetAsideCheckpoints, TakesThoseOfLaterStepsAndKeepsEarlierOnesSetAside) {
+  const TempDir run;
+  for (int round = 0; round < 2; ++round) {
+    for (const std::int64_t step : {4, 5, 6}) save(run, step);
+    EXPECT_EQ(set_aside_checkpoints(run.path(), 5).size(), 1u);
+  }
+  EXPECT_EQ(names_in(run / "checkpoints"),
+            (std::set<std::string>{"step-00000004", "step-00000005", "set-aside-0-step-00000006",
+                                   "set-aside-1-step-00000006"}));
 }
 
 TEST(NewestCheckpoint, FallsBackAndSaysWhy) {

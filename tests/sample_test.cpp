@@ -43,6 +43,12 @@ TEST(DrawToken, TopKTakesTheLikeliest) {
   expect_frequencies(frequencies(1, 100), {0.1, 0.4, 0.2, 0.3});
 }
 
+TEST(DrawToken, TopKTakesTheFirstOfEquals) {
+  const std::vector<float> equals(100, 1.0f);
+  EXPECT_EQ(draw_token(equals, 1, 3, 0.99), 2);
+  EXPECT_EQ(draw_token(equals, 1, 3, 0), 0);
+}
+
 TEST(DrawToken, TemperatureZeroTakesTheLikeliestAndTheFirstOfEquals) {
   expect_frequencies(frequencies(0, 0), {0, 1, 0, 0});
   EXPECT_EQ(draw_token({1, 3, 3, 2}, 0, 0, 0.999), 1);
@@ -51,7 +57,7 @@ TEST(DrawToken, TemperatureZeroTakesTheLikeliestAndTheFirstOfEquals) {
 TEST(DrawToken, TheEdgesStayInside) {
   EXPECT_EQ(draw_token(kLogits, 1, 0, 0), 0);
   EXPECT_EQ(draw_token(kLogits, 1, 0, std::nextafter(1.0, 0.0)), 3);
-  EXPECT_EQ(draw_token({-1e30f, 1e30f}, 1, 0, 0.5), 1);  // no overflow
+  EXPECT_EQ(draw_token({1e30f, -1e30f}, 1, 0, 0.5), 0);  // no overflow
 }
 
 class Generate : public testing::Test {
