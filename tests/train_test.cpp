@@ -143,12 +143,18 @@ TEST_F(Train, CutsMetricsBehindTheResumedStep) {
   for (const char* step : {"8", "6"}) {
     fs::remove_all(run("run") + "/checkpoints/step-0000000" + step);
   }
-  // What a kill, or a full disk and a kill, may leave behind.
-  const std::string cut = file("run", "metrics.jsonl") + "{\"step\":9,\n{\"step\":10,\"train";
-  write_file_atomically(run("run") + "/metrics.jsonl", cut);
   ASSERT_EQ(train("run", {"--resume"}), 0);
   EXPECT_EQ(metric("run", "train/loss").size(), 8u);
   EXPECT_TRUE(file("run", "checkpoints/step-00000008/model.safetensors") == before);
+}
+
+// A full disk or a kill may leave half a line.
+TEST_F(Train, CutsHalfALineOfMetrics) {
+  ASSERT_EQ(train("run", {"--stop-at-step=4"}), 0);
+  const std::string metrics = file("run", "metrics.jsonl");
+  write_file_atomically(run("run") + "/metrics.jsonl", metrics + "{\"step\":5,\n{\"step\":6,\"tr");
+  ASSERT_EQ(train("run", {"--resume"}), 0);
+  EXPECT_EQ(metric("run", "train/loss").size(), 8u);
 }
 
 TEST_F(Train, ResumesWithAnotherMicroBatchInTheSameOrder) {
