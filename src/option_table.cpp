@@ -438,7 +438,7 @@ const OptionSpec kOptions[] = {
 
 // The stories are small and easy: a high rate, a short run.
 constexpr PresetValue kStoriesPreset[] = {
-    {"micro-batch", "4"},      {"tokens", "2.5M"},      {"lr", "3e-3"},
+    {"micro-batch", "4"},      {"tokens", "2M"},        {"lr", "3e-3"},
     {"lr-schedule", "cosine"}, {"warmup-steps", "100"}, {"final-lr-fraction", "0"},
     {"weight-decay", "0.1"},   {"beta2", "0.99"},       {"val-every", "500"},
     {"log-every", "50"},
