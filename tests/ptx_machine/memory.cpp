@@ -1,0 +1,185 @@
+#include "memory.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "warp.h"
+
+namespace lathe::ptx {
+namespace {
+
+constexpr std::size_t kAlignment = 256;  // of device memory, as cudaMalloc promises
+
+std::string where(const char* memory, std::uint64_t offset) {
+  return fmt::format("{} memory byte {}", memory, offset);
+}
+
+// Whether nothing orders an earlier access before this one.
+bool concurrent(const Warp& warp, const Access& then, const Access& now) {
+  if (then.launch != now.launch || (then.strong && now.strong)) return false;
+  if (then.block == now.block) {
+    return then.thread != now.thread && warp.seen[then.thread / kWarpSize] < then.time;
+  }
+  if (!warp.block->acquired) return true;
+  const auto published = warp.block->published->find(then.block);
+  return published == warp.block->published->end() ||
+         published->second[then.thread / kWarpSize] < then.time;
+}
+
+[[noreturn]] void fail_race(const Warp& warp, int lane, bool writes, bool with_write,
+                            const Access& other, const std::string& place) {
+  const std::string block =
+      other.block == warp.block->number ? "" : fmt::format(" of block {}", other.block);
+  fail(warp, lane,
+       fmt::format("race: {} after a {} by thread {}{} with no barrier between: {}",
+                   writes ? "write" : "read", with_write ? "write" : "read", other.thread, block,
+                   place));
+}
+
+void check_races(const Warp& warp, int lane, Shadow* shadow, std::uint64_t offset, int bytes,
+                 Use use, bool strong, bool in_shared) {
+  const Access now{machine().launches, warp.block->number, warp.time,
+                   static_cast<std::uint16_t>(warp.index * kWarpSize + lane),
+                   strong || use == Use::atomic};
+  // Shared memory's shadow still knows the block that was here before.
+  const auto clashes = [&](const Access& then) {
+    return !(in_shared && then.block != now.block) && concurrent(warp, then, now);
+  };
+  const bool writes = use != Use::read;
+  const std::uint64_t end = (offset + static_cast<std::uint64_t>(bytes) + 1) / 2;
+  for (std::uint64_t k = offset / 2; k < end; ++k, ++shadow) {
+    const bool with_write = clashes(shadow->write), with_read = writes && clashes(shadow->read);
+    if (with_write || with_read) {
+      fail_race(warp, lane, writes, with_write, with_write ? shadow->write : shadow->read,
+                where(in_shared ? "shared" : "global", offset));
+    }
+    // Of several readers the one of another warp stays: the next writer is less likely to have
+    // met it.
+    const Access& reader = shadow->read;
+    if (writes) {
+      shadow->write = now;
+    } else if (reader.thread / kWarpSize == warp.index || !clashes(reader)) {
+      shadow->read = now;
+    }
+  }
+}
+
+std::uint8_t* access_global(Warp& warp, int lane, std::uint64_t address, int bytes, Use use,
+                            bool strong) {
+  const auto size = static_cast<std::uint64_t>(bytes);
+  const Allocation* allocation = machine().memory.near(address);
+  if (allocation == nullptr) fail(warp, lane, "access outside device memory");
+  if (address + size > allocation->end) {
+    fail(warp, lane,
+         fmt::format("{} of {} bytes ends {} bytes past the end of an allocation of {} bytes",
+                     use == Use::read ? "read" : "write", bytes, address + size - allocation->end,
+                     allocation->end - allocation->begin));
+  }
+  if (machine().options.races) {
+    const std::uint64_t offset = address - allocation->begin;
+    check_races(warp, lane, allocation->shadow.at(offset), offset, bytes, use, strong, false);
+  }
+  return reinterpret_cast<std::uint8_t*>(address);
+}
+
+void check_bounds(const Warp& warp, int lane, const char* memory, std::uint64_t offset, int bytes,
+                  std::size_t size) {
+  if (offset <= size && static_cast<std::size_t>(bytes) <= size - offset) return;
+  fail(warp, lane,
+       fmt::format("access to {} bytes at {}: there are {} bytes", bytes, where(memory, offset),
+                   size));
+}
+
+}  // namespace
+
+ShadowMemory::ShadowMemory(std::size_t bytes)
+    : entries_(static_cast<Shadow*>(std::calloc(bytes / 2 + 1, sizeof(Shadow)))) {
+  if (entries_ == nullptr) throw std::bad_alloc();
+}
+
+void ShadowMemory::Free::operator()(Shadow* entries) const {
+  std::free(entries);
+}
+
+DeviceMemory::~DeviceMemory() {
+  for (const auto& [begin, allocation] : allocations_) std::free(reinterpret_cast<void*>(begin));
+}
+
+void* DeviceMemory::allocate(std::size_t bytes) {
+  const std::size_t padded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (padded < bytes) return nullptr;
+  void* memory = std::aligned_alloc(kAlignment, padded == 0 ? kAlignment : padded);
+  if (memory == nullptr) return nullptr;
+  std::memset(memory, kFreshByte, bytes);
+  const auto begin = reinterpret_cast<std::uint64_t>(memory);
+  allocations_.emplace(begin, Allocation{begin, begin + bytes, ShadowMemory(bytes)});
+  allocated_bytes_ += bytes;
+  last_ = nullptr;
+  return memory;
+}
+
+bool DeviceMemory::release(void* pointer) {
+  const auto found = allocations_.find(reinterpret_cast<std::uint64_t>(pointer));
+  if (found == allocations_.end()) return false;
+  allocated_bytes_ -= found->second.end - found->second.begin;
+  allocations_.erase(found);
+  last_ = nullptr;
+  std::free(pointer);
+  return true;
+}
+
+const Allocation* DeviceMemory::near(std::uint64_t address) {
+  // Accesses come in runs to the same allocation.
+  if (last_ != nullptr && address >= last_->begin && address < last_->end) return last_;
+  auto next = allocations_.upper_bound(address);
+  if (next == allocations_.begin()) return nullptr;
+  last_ = &std::prev(next)->second;
+  return last_;
+}
+
+bool DeviceMemory::contains(const void* pointer, std::size_t bytes) {
+  const auto address = reinterpret_cast<std::uint64_t>(pointer);
+  const Allocation* allocation = near(address);
+  return allocation != nullptr && address <= allocation->end && bytes <= allocation->end - address;
+}
+
+std::uint8_t* access(Warp& warp, int lane, Space space, std::uint64_t address, int bytes, Use use,
+                     bool strong) {
+  if (address % static_cast<std::uint64_t>(bytes) != 0) {
+    fail(warp, lane, fmt::format("misaligned access: {} bytes at address 0x{:x}", bytes, address));
+  }
+  if (space == Space::generic) {
+    constexpr std::uint64_t kWindowBits = std::uint64_t{0xff} << 56;
+    space = Space::global;
+    if ((address & kWindowBits) == kSharedWindow) space = Space::shared;
+    if ((address & kWindowBits) == kLocalWindow) space = Space::local;
+    if ((address & kWindowBits) == kParamWindow) space = Space::param;
+    if (space != Space::global) address &= ~kWindowBits;
+  } else if (space != Space::global) {
+    address &= 0xffffffffu;  // its registers have 32 bits, and sums wrap
+  }
+  Block& block = *warp.block;
+  if (space == Space::global) return access_global(warp, lane, address, bytes, use, strong);
+  if (space == Space::shared) {
+    check_bounds(warp, lane, "shared", address, bytes, block.shared.size());
+    if (machine().options.races) {
+      check_races(warp, lane, machine().shared_shadow.at(address), address, bytes, use, strong,
+                  true);
+    }
+    return block.shared.data() + address;
+  }
+  if (space == Space::local) {
+    const auto size = static_cast<std::size_t>(block.kernel->local_bytes);
+    check_bounds(warp, lane, "local", address, bytes, size);
+    const auto thread = static_cast<std::size_t>(warp.index * kWarpSize + lane);
+    return block.local.data() + thread * size + address;
+  }
+  check_bounds(warp, lane, "parameter", address, bytes,
+               static_cast<std::size_t>(block.kernel->parameter_bytes));
+  if (use != Use::read) fail(warp, lane, "writes to its parameters");
+  return const_cast<std::uint8_t*>(block.parameters) + address;
+}
+
+}  // namespace lathe::ptx
