@@ -33,7 +33,7 @@ begin packages
 scripts/install_packages.sh "${build_packages[@]}" "${test_packages[@]}"
 
 begin format
-find include src kernels tests -name '*.cpp' -o -name '*.h' |
+find include src kernels tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh' |
   xargs clang-format-14 --dry-run -Werror
 
 begin build

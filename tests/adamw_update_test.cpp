@@ -9,6 +9,7 @@
 #include "support/compare.h"
 #include "support/device_tensors.h"
 #include "support/reference.h"
+#include "support/test_device.h"
 
 namespace lathe::test {
 namespace {
@@ -75,7 +76,7 @@ class Optimizer {
 
  private:
   const Case& case_;
-  std::unique_ptr<Backend> backend_ = make_cpu_backend(2);
+  std::unique_ptr<Backend> backend_ = make_test_backend();
   DeviceTensor parameter_, master_, m_, v_, square_sum_;
 };
 

@@ -9,6 +9,7 @@
 #include "support/compare.h"
 #include "support/device_tensors.h"
 #include "support/reference.h"
+#include "support/test_device.h"
 #include "support/tolerances.h"
 
 namespace lathe::test {
@@ -38,7 +39,7 @@ struct Passes {
 
 Passes run_attention(const Case& c, std::vector<float> qkv, std::vector<float> d_out) {
   const AttentionShape& s = c.shape;
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto device_qkv = to_device(*backend, c.type, {s.B, s.T, 3 * s.C}, qkv);
   const auto device_d_out = to_device(*backend, c.type, {s.B, s.T, s.C}, d_out);
   const auto out = zeros(*backend, c.type, {s.B, s.T, s.C});

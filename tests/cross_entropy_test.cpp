@@ -9,6 +9,7 @@
 #include "support/compare.h"
 #include "support/device_tensors.h"
 #include "support/reference.h"
+#include "support/test_device.h"
 #include "support/tolerances.h"
 
 namespace lathe::test {
@@ -50,7 +51,7 @@ struct Outputs {
 constexpr float kScale = 0.03125f;
 
 Outputs run_cross_entropy(const Case& c, const Inputs& in, Gradient gradient) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto logits = to_device(*backend, c.type, {c.N, c.vocab.padded}, in.logits);
   const auto targets = to_device(*backend, {c.N}, in.targets);
   const auto losses = zeros(*backend, DType::fp32, {c.N});

@@ -6,6 +6,7 @@
 #include "support/compare.h"
 #include "support/device_tensors.h"
 #include "support/reference.h"
+#include "support/test_device.h"
 
 namespace lathe::test {
 namespace {
@@ -35,7 +36,7 @@ class EmbeddingAt : public testing::TestWithParam<Case> {};
 
 TEST_P(EmbeddingAt, ForwardIsExact) {
   const Case& c = GetParam();
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto token_values = rounded_to(c.type, normal_floats(kVocab * c.C, 1));
   const auto position_values = rounded_to(c.type, normal_floats(kContext * c.C, 2));
   const std::vector<std::int32_t> token_ids = tokens_of(c);
@@ -58,7 +59,7 @@ TEST_P(EmbeddingAt, ForwardIsExact) {
 TEST_P(EmbeddingAt, BackwardMatchesLoops) {
   const Case& c = GetParam();
   constexpr double kArithmetic = 1e-6;  // sums of at most B * T terms
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto d_out_values = rounded_to(c.type, normal_floats(c.B * c.T * c.C, 3));
   const std::vector<std::int32_t> token_ids = tokens_of(c);
   const auto before_token = normal_floats(kVocab * c.C, 4);
@@ -114,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, EmbeddingAt, testing::ValuesIn(cases()),
 // the gradient without error.
 TEST(EmbeddingGradient, MatchesDifferencesOfTheForwardPass) {
   const Case c{2, 5, 3, DType::fp32};
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto tokens = to_device(*backend, {c.B, c.T}, tokens_of(c));
   const auto out = zeros(*backend, c.type, {c.B, c.T, c.C});
   std::vector<float> weights;

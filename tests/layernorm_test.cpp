@@ -10,6 +10,7 @@
 #include "support/compare.h"
 #include "support/device_tensors.h"
 #include "support/reference.h"
+#include "support/test_device.h"
 #include "support/tolerances.h"
 
 namespace lathe::test {
@@ -56,7 +57,7 @@ constexpr float kBefore = 3.0f;  // in d_gain and d_bias when they are added to
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();  // when they are written
 
 Outputs run_layernorm(const Shape& s, const Inputs& in, Options options) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto matrix = [&](const std::vector<float>& values) {
     return to_device(*backend, s.type, {s.N, s.C}, values);
   };

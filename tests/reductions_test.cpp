@@ -7,6 +7,7 @@
 #include "lathe/backend.h"
 #include "support/compare.h"
 #include "support/device_tensors.h"
+#include "support/test_device.h"
 
 namespace lathe::test {
 namespace {
@@ -17,7 +18,7 @@ constexpr std::int64_t kCounts[] = {1, 7, 16384, 16385, 100003};
 constexpr double kOneRounding = 0x1p-24;
 
 TEST(SumOfSquares, IsRoundedOnce) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto out = zeros(*backend, DType::fp32, {1});
   for (const std::int64_t count : kCounts) {
     const std::vector<float> values = normal_floats(count, 1);
@@ -31,7 +32,7 @@ TEST(SumOfSquares, IsRoundedOnce) {
 
 // Squares beyond fp32's range, and a tail too small for an fp32 sum.
 TEST(SumOfSquares, DoesNotOverflowInside) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto out = zeros(*backend, DType::fp32, {1});
   const std::vector<float> tiny(4, 1e-30f);
   backend->run(SumOfSquares{.out = out, .x = to_device(*backend, DType::fp32, {4}, tiny)});
@@ -42,7 +43,7 @@ TEST(SumOfSquares, DoesNotOverflowInside) {
 }
 
 TEST(Sum, IsRoundedOnceAndAdds) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   for (const std::int64_t count : kCounts) {
     const std::vector<float> values = normal_floats(count, 2);
     const auto x = to_device(*backend, DType::fp32, {count}, values);
@@ -57,7 +58,7 @@ TEST(Sum, IsRoundedOnceAndAdds) {
 }
 
 TEST(Reductions, NanIsNotLost) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const auto out = zeros(*backend, DType::fp32, {1});
   for (const std::size_t place : {0, 5, 40000}) {
     std::vector<float> values = normal_floats(40001, 1);
@@ -71,7 +72,7 @@ TEST(Reductions, NanIsNotLost) {
 }
 
 TEST(Convert, RoundsToNearestEvenAndBack) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   for (const std::int64_t count : kCounts) {
     std::vector<float> values = normal_floats(count, 3);
     values[0] = 1.0f + 0x1p-8f;  // halfway: to even, which is 1
@@ -90,7 +91,7 @@ TEST(Convert, RoundsToNearestEvenAndBack) {
 }
 
 TEST(Convert, KeepsInfinityAndNan) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   const float infinity = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::vector<float> values(33, 1.0f);
@@ -107,7 +108,7 @@ TEST(Convert, KeepsInfinityAndNan) {
 }
 
 TEST(Fill, ReachesEveryElement) {
-  auto backend = make_cpu_backend(2);
+  auto backend = make_test_backend();
   for (const std::int64_t count : kCounts) {
     for (const DType type : {DType::fp32, DType::bf16}) {
       const auto out = zeros(*backend, type, {count});

@@ -76,6 +76,14 @@ struct FindHighest {  // bfind: the place of the highest bit that differs from t
     return static_cast<std::uint32_t>(static_cast<int>(8 * sizeof(T)) - 1 - std::countl_zero(bits));
   }
 };
+// How far to shift left until that bit is the highest of all.
+struct FindShift {
+  template <class T>
+  std::uint32_t operator()(T a) const {
+    const std::uint32_t highest = FindHighest()(a);
+    return highest == ~0u ? ~0u : static_cast<std::uint32_t>(8 * sizeof(T) - 1) - highest;
+  }
+};
 
 // The amount is of 32 bits whatever is shifted, and clamps.
 template <class T>
@@ -243,6 +251,7 @@ template <class T>
 void add_fields(FormTable& table, const std::string& type) {
   table["bfe." + type] = {"dsss", ternary<T, ExtractField<T>>};
   table["bfind." + type] = {"ds", unary<T, FindHighest>};
+  table["bfind.shiftamt." + type] = {"ds", unary<T, FindShift>};
 }
 
 template <class T>

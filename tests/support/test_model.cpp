@@ -4,11 +4,12 @@
 
 #include "lathe/random.h"
 #include "support/device_tensors.h"
+#include "support/test_device.h"
 
 namespace lathe::test {
 
 TestModel::TestModel(const Spec& spec)
-    : backend_(make_cpu_backend(spec.threads)),
+    : backend_(make_test_backend(spec.threads)),
       model_(*backend_, spec.config, spec.options),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(), spec.adamw) {}
 
