@@ -135,15 +135,20 @@ TEST_P(LayerNormAt, MatchesLoops) {
   }
 }
 
+std::string shape_name(
+    const testing::TestParamInfo<std::tuple<std::int64_t, std::int64_t, DType>>& info) {
+  const auto [N, C, type] = info.param;
+  return fmt::format("N{}C{}{}", N, C, to_string(type));
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, LayerNormAt,
                          testing::Combine(testing::Values(1, 3, 70),
-                                          testing::Values(1, 5, 33, 96, 771),
+                                          testing::Values(1, 6, 33, 36, 96, 771),
                                           testing::Values(DType::fp32, DType::bf16)),
-                         [](const auto& test_case) {
-                           return fmt::format("N{}C{}{}", std::get<0>(test_case.param),
-                                              std::get<1>(test_case.param),
-                                              to_string(std::get<2>(test_case.param)));
-                         });
+                         shape_name);
+// More rows than any kernel has blocks of them, and not a multiple.
+INSTANTIATE_TEST_SUITE_P(ManyRows, LayerNormAt, testing::Values(std::tuple(1031, 7, DType::fp32)),
+                         shape_name);
 
 // Differences of the float64 loops: the kernel's fp32 rounding is all that is left.
 TEST(LayerNormGradient, MatchesCentralDifferences) {
