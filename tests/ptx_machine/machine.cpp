@@ -163,11 +163,6 @@ void run_block(Block& block, std::mt19937_64& random) {
 
 }  // namespace
 
-Machine& machine() {
-  static Machine the_machine;
-  return the_machine;
-}
-
 void fail(const Warp& warp, int lane, const std::string& message) {
   const Block& block = *warp.block;
   const Instruction& instruction = block.kernel->code[static_cast<std::size_t>(warp.current)];
