@@ -22,7 +22,8 @@ void trap(Warp& warp, const Instruction&, std::uint32_t lanes) {
 std::string text_at(std::uint64_t address) {
   const Allocation* allocation = machine().memory.near(address);
   if (allocation == nullptr || address >= allocation->end) return "?";
-  const auto* text = reinterpret_cast<const char*>(address);
+  const auto* text =
+      reinterpret_cast<const char*>(allocation->memory + (address - allocation->begin));
   return {text, strnlen(text, allocation->end - address)};
 }
 

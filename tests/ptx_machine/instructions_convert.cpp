@@ -101,9 +101,7 @@ void convert_directed(Warp& warp, const Instruction& instruction, std::uint32_t 
   const std::uint64_t* a = warp.lanes(instruction.sources[0]);
   const RoundingDirection direction(Direction);
   for_lanes(lanes, [&](int lane) {
-    const volatile From value = get<From>(a[lane]);
-    const volatile To result = static_cast<To>(value);
-    out[lane] = put(static_cast<To>(result));
+    out[lane] = put(opaque(static_cast<To>(opaque(get<From>(a[lane])))));
   });
 }
 

@@ -153,18 +153,12 @@ struct IsSubnormal {
   }
 };
 
+// Keeps the operation between the changes of the rounding mode.
 template <class Operation>
 struct Fenced {
   template <class... T>
   auto operator()(T... operands) const {
-    return fenced(static_cast<volatile T>(operands)...);
-  }
-
- private:
-  template <class... T>
-  static auto fenced(volatile T... operands) {
-    const volatile auto result = Operation{}(static_cast<T>(operands)...);
-    return static_cast<std::remove_cv_t<decltype(result)>>(result);
+    return opaque(Operation{}(opaque(operands)...));
   }
 };
 

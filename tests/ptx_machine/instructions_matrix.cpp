@@ -13,7 +13,8 @@ constexpr int kRows = 16, kColumns = 8;
 struct Bf16Elements {
   static constexpr int kCount = 2;
   static float at(std::uint64_t bits, int i) {
-    return static_cast<float>(from_half<Bf16Format>(static_cast<std::uint16_t>(bits >> (16 * i))));
+    const auto pair = static_cast<std::uint32_t>(bits);
+    return std::bit_cast<float>(i == 0 ? pair << 16 : pair & 0xffff0000u);
   }
 };
 struct F16Elements {

@@ -11,8 +11,8 @@
 namespace lathe::ptx {
 namespace {
 
-// What fresh registers hold: NaN as f32, f64, bf16 and f16, and nowhere a valid address.
-constexpr std::uint64_t kFreshRegister = 0x7fff'dead'7fff'deadull;
+// What fresh registers hold: NaN as f32, f64, bf16 and f16, and no valid address.
+constexpr std::uint64_t kFreshRegister = 0x7fff'7fff'7fff'7fffull;
 
 constexpr std::uint64_t kMaxThreads = 1024;
 constexpr std::size_t kMaxSharedBytes = 227 * 1024;
@@ -162,11 +162,6 @@ void run_block(Block& block, std::mt19937_64& random) {
 }
 
 }  // namespace
-
-Machine& machine() {
-  static Machine the_machine;
-  return the_machine;
-}
 
 void fail(const Warp& warp, int lane, const std::string& message) {
   const Block& block = *warp.block;

@@ -41,7 +41,10 @@ struct Machine {
 };
 
 // Made at first use: modules register themselves before main.
-Machine& machine();
+inline Machine& machine() {
+  static Machine the_machine;
+  return the_machine;
+}
 
 struct LaunchShape {
   Dim grid, block;

@@ -16,16 +16,24 @@ std::string where(const char* memory, std::uint64_t offset) {
   return fmt::format("{} memory byte {}", memory, offset);
 }
 
-// Whether nothing orders an earlier access before this one.
-bool concurrent(const Warp& warp, const Access& then, const Access& now) {
-  if (then.launch != now.launch || (then.strong && now.strong)) return false;
-  if (then.block == now.block) {
-    return then.thread != now.thread && warp.seen[then.thread / kWarpSize] < then.time;
-  }
+// Whether nothing orders an access of this launch by another block before this one.
+bool concurrent_with_block(const Warp& warp, const Access& then) {
   if (!warp.block->acquired) return true;
   const auto published = warp.block->published->find(then.block);
   return published == warp.block->published->end() ||
          published->second[then.thread / kWarpSize] < then.time;
+}
+
+// Whether nothing orders an earlier access before this one. Called for every two bytes: what is
+// usual comes first. Shared memory's shadow still knows the blocks that were here before.
+template <bool InShared>
+bool concurrent(const Warp& warp, const Access& then, const Access& now) {
+  if (then.launch != now.launch) return false;
+  if (then.block != now.block) {
+    return !InShared && !(then.strong && now.strong) && concurrent_with_block(warp, then);
+  }
+  return then.thread != now.thread && warp.seen[then.thread / kWarpSize] < then.time &&
+         !(then.strong && now.strong);
 }
 
 [[noreturn]] void fail_race(const Warp& warp, int lane, bool writes, bool with_write,
@@ -38,29 +46,26 @@ bool concurrent(const Warp& warp, const Access& then, const Access& now) {
                    place));
 }
 
+template <bool InShared>
 void check_races(const Warp& warp, int lane, Shadow* shadow, std::uint64_t offset, int bytes,
-                 Use use, bool strong, bool in_shared) {
+                 Use use, bool strong) {
   const Access now{machine().launches, warp.block->number, warp.time,
                    static_cast<std::uint16_t>(warp.index * kWarpSize + lane),
                    strong || use == Use::atomic};
-  // Shared memory's shadow still knows the block that was here before.
-  const auto clashes = [&](const Access& then) {
-    return !(in_shared && then.block != now.block) && concurrent(warp, then, now);
-  };
   const bool writes = use != Use::read;
   const std::uint64_t end = (offset + static_cast<std::uint64_t>(bytes) + 1) / 2;
   for (std::uint64_t k = offset / 2; k < end; ++k, ++shadow) {
-    const bool with_write = clashes(shadow->write), with_read = writes && clashes(shadow->read);
-    if (with_write || with_read) {
+    const bool with_write = concurrent<InShared>(warp, shadow->write, now);
+    const bool reader_concurrent = concurrent<InShared>(warp, shadow->read, now);
+    if (with_write || (writes && reader_concurrent)) {
       fail_race(warp, lane, writes, with_write, with_write ? shadow->write : shadow->read,
-                where(in_shared ? "shared" : "global", offset));
+                where(InShared ? "shared" : "global", offset));
     }
     // Of several readers the one of another warp stays: the next writer is less likely to have
     // met it.
-    const Access& reader = shadow->read;
     if (writes) {
       shadow->write = now;
-    } else if (reader.thread / kWarpSize == warp.index || !clashes(reader)) {
+    } else if (!reader_concurrent || shadow->read.thread / kWarpSize == warp.index) {
       shadow->read = now;
     }
   }
@@ -79,9 +84,9 @@ std::uint8_t* access_global(Warp& warp, int lane, std::uint64_t address, int byt
   }
   if (machine().options.races) {
     const std::uint64_t offset = address - allocation->begin;
-    check_races(warp, lane, allocation->shadow.at(offset), offset, bytes, use, strong, false);
+    check_races<false>(warp, lane, allocation->shadow.at(offset), offset, bytes, use, strong);
   }
-  return reinterpret_cast<std::uint8_t*>(address);
+  return allocation->memory + (address - allocation->begin);
 }
 
 void check_bounds(const Warp& warp, int lane, const char* memory, std::uint64_t offset, int bytes,
@@ -104,7 +109,7 @@ void ShadowMemory::Free::operator()(Shadow* entries) const {
 }
 
 DeviceMemory::~DeviceMemory() {
-  for (const auto& [begin, allocation] : allocations_) std::free(reinterpret_cast<void*>(begin));
+  for (const auto& [begin, allocation] : allocations_) std::free(allocation.memory);
 }
 
 void* DeviceMemory::allocate(std::size_t bytes) {
@@ -114,7 +119,8 @@ void* DeviceMemory::allocate(std::size_t bytes) {
   if (memory == nullptr) return nullptr;
   std::memset(memory, kFreshByte, bytes);
   const auto begin = reinterpret_cast<std::uint64_t>(memory);
-  allocations_.emplace(begin, Allocation{begin, begin + bytes, ShadowMemory(bytes)});
+  allocations_.emplace(begin, Allocation{static_cast<std::uint8_t*>(memory), begin, begin + bytes,
+                                         ShadowMemory(bytes)});
   allocated_bytes_ += bytes;
   last_ = nullptr;
   return memory;
@@ -165,15 +171,16 @@ std::uint8_t* access(Warp& warp, int lane, Space space, std::uint64_t address, i
   if (space == Space::shared) {
     check_bounds(warp, lane, "shared", address, bytes, block.shared.size());
     if (machine().options.races) {
-      check_races(warp, lane, machine().shared_shadow.at(address), address, bytes, use, strong,
-                  true);
+      check_races<true>(warp, lane, machine().shared_shadow.at(address), address, bytes, use,
+                        strong);
     }
     return block.shared.data() + address;
   }
   if (space == Space::local) {
     const auto size = static_cast<std::size_t>(block.kernel->local_bytes);
     check_bounds(warp, lane, "local", address, bytes, size);
-    const auto thread = static_cast<std::size_t>(warp.index * kWarpSize + lane);
+    const auto thread =
+        static_cast<std::size_t>(warp.index) * kWarpSize + static_cast<std::size_t>(lane);
     return block.local.data() + thread * size + address;
   }
   check_bounds(warp, lane, "parameter", address, bytes,

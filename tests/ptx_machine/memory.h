@@ -46,7 +46,8 @@ class ShadowMemory {
 };
 
 struct Allocation {
-  std::uint64_t begin, end;
+  std::uint8_t* memory;
+  std::uint64_t begin, end;  // addresses
   ShadowMemory shadow;
 };
 

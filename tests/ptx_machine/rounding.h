@@ -5,8 +5,8 @@
 
 namespace lathe::ptx {
 
-// Sets the direction while it lives. What is computed meanwhile must come from and go to volatile
-// variables: compilers know nothing of the mode.
+// Sets the direction while it lives. Compilers know nothing of the mode: what is computed meanwhile
+// must come from and go through opaque().
 class RoundingDirection {
  public:
   explicit RoundingDirection(int direction) : before_(std::fegetround()) {
@@ -19,5 +19,11 @@ class RoundingDirection {
  private:
   int before_;
 };
+
+template <class T>
+T opaque(T value) {
+  volatile T copy = value;
+  return copy;
+}
 
 }  // namespace lathe::ptx
