@@ -59,17 +59,14 @@ __global__ void __launch_bounds__(kThreads) cross_entropy(Rows<E> op) {
   const std::int32_t target = op.targets[n];
   const float target_logit = widen(logits[target]);
   ScaledSum mine{-INFINITY, 0};
-  bool has_nan = false;
   for (std::int64_t i = threadIdx.x; i < packs; i += kThreads) {
     const P pack = reinterpret_cast<const P*>(logits)[i];
     for (int k = 0; k < W; ++k) {
       const float x = widen(pack.values[k]);
       if (i * W + k >= op.V) continue;
-      has_nan = has_nan || isnan(x);
       mine = combine(mine, {x, 1});
     }
   }
-  if (has_nan) mine = {-INFINITY, NAN};
   const ScaledSum row = block_combine(mine);
   // Every thread has read target_logit before any writes over it: block_combine waits for all.
   if (threadIdx.x == 0) op.losses[n] = logf(row.sum) + (row.max - target_logit);
