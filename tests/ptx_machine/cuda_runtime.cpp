@@ -166,7 +166,6 @@ RuntimeState& runtime() {
 
 }  // namespace lathe::ptx
 
-using lathe::ptx::machine;
 using lathe::ptx::runtime;
 
 // What nvcc's host code calls.
