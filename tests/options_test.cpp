@@ -174,7 +174,7 @@ TEST(Options, DefaultsAreThoseOfTheContract) {
 
 TEST(Options, WithoutTrainTheStoriesHaveTheirOwnDefaults) {
   const Options stories = train({});
-  EXPECT_EQ(stories.tokens, 2'500'000);
+  EXPECT_EQ(stories.tokens, 2'000'000);
   EXPECT_EQ(stories.lr, 3e-3);
   EXPECT_EQ(train({"--lr", "1e-3"}).lr, 1e-3);
   EXPECT_EQ(train({"--steps", "5"}).tokens, 0);

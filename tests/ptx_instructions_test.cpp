@@ -121,6 +121,10 @@ void check_fields(const std::string& type, const std::string& bits_type) {
     const U bits = a < 0 ? U(~a) : U(a);
     return bits == 0 ? ~0u : static_cast<std::uint32_t>(std::bit_width(bits) - 1);
   });
+  check<std::uint32_t, T>("bfind.shiftamt." + type + " %o, %a;", [](T a) {
+    const U bits = a < 0 ? U(~a) : U(a);
+    return bits == 0 ? ~0u : static_cast<std::uint32_t>(kBits - std::bit_width(bits));
+  });
   if constexpr (std::is_unsigned_v<T>) {
     std::vector<Operands> operands;
     for (const T a : edge_values<T>()) {

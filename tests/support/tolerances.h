@@ -19,7 +19,7 @@ inline double rounding_of_each(DType type) {
 // root mean square of 1.5, which is below 2^-9.
 inline double rounding_in_norm(DType type, std::size_t count) {
   if (type != DType::bf16) return 0;
-  return count < 100 ? 0x1p-8 : 0x1p-9;
+  return count < 200 ? 0x1p-8 : 0x1p-9;
 }
 
 }  // namespace lathe::test
