@@ -1,5 +1,6 @@
 #include "lathe/adamw.h"
 
+#include <array>
 #include <cmath>
 
 #include "lathe/arena.h"
@@ -8,7 +9,7 @@ namespace lathe {
 namespace {
 
 struct OptimizerMemory {
-  Tensor m, v, master, square_sum;
+  Tensor m, v, master, sums;
 };
 
 OptimizerMemory lay_out(Arena& arena, std::int64_t count, DType precision) {
@@ -16,7 +17,7 @@ OptimizerMemory lay_out(Arena& arena, std::int64_t count, DType precision) {
   memory.m = arena.take(DType::fp32, {count});
   memory.v = arena.take(DType::fp32, {count});
   if (precision != DType::fp32) memory.master = arena.take(DType::fp32, {count});
-  memory.square_sum = arena.take(DType::fp32, {1});
+  memory.sums = arena.take(DType::fp32, {2});
   return memory;
 }
 
@@ -51,7 +52,7 @@ AdamW::AdamW(Backend& backend, const std::vector<ParameterSpec>& specs, const Te
   m_ = memory.m;
   v_ = memory.v;
   master_ = memory.master;
-  square_sum_ = memory.square_sum;
+  sums_ = memory.sums;
 }
 
 std::int64_t AdamW::memory_bytes(std::int64_t parameter_memory_count, DType precision) {
@@ -64,14 +65,17 @@ void AdamW::publish_master() {
   if (!master_.empty()) backend_.run(Convert{.out = parameters_, .x = master_});
 }
 
-void AdamW::update(std::int64_t step, double learning_rate) {
-  backend_.run(SumOfSquares{.out = square_sum_, .x = gradients_});
+void AdamW::update(std::int64_t step, double learning_rate, const Tensor& loss_sum) {
+  const Tensor square_sum = sums_.slice(0, 1), own_loss_sum = sums_.slice(1, 1);
+  backend_.run(SumOfSquares{.out = square_sum, .x = gradients_});
+  backend_.run(Sum{.out = own_loss_sum, .x = loss_sum, .accumulate = false});
   backend_.run(AdamWUpdate{.parameter = parameters_,
                            .master = master_,
                            .m = m_,
                            .v = v_,
                            .gradient = gradients_,
-                           .grad_square_sum = square_sum_,
+                           .grad_square_sum = square_sum,
+                           .loss_sum = own_loss_sum,
                            .decayed = decayed_,
                            .step = step,
                            .learning_rate = learning_rate,
@@ -82,10 +86,10 @@ void AdamW::update(std::int64_t step, double learning_rate) {
                            .grad_clip = options_.grad_clip});
 }
 
-float AdamW::gradient_norm() const {
-  float square_sum = 0;
-  backend_.download(&square_sum, square_sum_);
-  return std::sqrt(square_sum);
+AdamW::Sums AdamW::sums() const {
+  std::array<float, 2> sums = {};
+  backend_.download(sums.data(), sums_);
+  return {.gradient_norm = std::sqrt(sums[0]), .loss = sums[1]};
 }
 
 }  // namespace lathe

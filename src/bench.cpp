@@ -85,8 +85,8 @@ class BenchRun {
                                .targets = tokens.last(tokens.size() - 1)},
                               1.0f / static_cast<float>(options_.batch_tokens), done > 0);
     }
-    adamw_.update(++updates_, options_.lr);
-    adamw_.gradient_norm();  // waits for the device
+    adamw_.update(++updates_, options_.lr, model_.loss_sum());
+    adamw_.sums();  // waits for the device
     return now() - start;
   }
 

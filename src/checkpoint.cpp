@@ -189,7 +189,8 @@ CheckpointInfo open_folder(const fs::path& folder) {
           .config = state.config,
           .precision = state.precision,
           .tokenizer = state.tokenizer,
-          .state = state.train};
+          .state = state.train,
+          .plans = state.plans};
 }
 
 void load_file(const fs::path& path, Backend& backend, std::span<const NamedTensor> tensors) {
@@ -219,6 +220,7 @@ void save_checkpoint(const fs::path& run_folder, Backend& backend, const Checkpo
                           .precision = data.precision,
                           .tokenizer = data.tokenizer,
                           .train = data.state,
+                          .plans = data.plans,
                           .files = {}};
     state.files[kModelFile] =
         write_safetensors(partial / kModelFile, backend, data.model, model_metadata(data));

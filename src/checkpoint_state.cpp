@@ -156,6 +156,7 @@ std::string state_to_text(const CheckpointState& state) {
   root["precision"] = state.precision;
   root["tokenizer"] = state.tokenizer;
   root["state"] = to_json(state.train);
+  if (!state.plans.empty()) root["plans"] = state.plans;
   for (const auto& [name, digest] : state.files) {
     root["files"][name] = {{"bytes", digest.bytes}, {"xxh3", checksum_text(digest.xxh3)}};
   }
@@ -184,6 +185,7 @@ CheckpointState read_state(const std::filesystem::path& path) {
   reader.read(root, "precision", state.precision);
   reader.read(root, "tokenizer", state.tokenizer);
   reader.read_fields(reader.at(root, "state"), state.train);
+  if (root.contains("plans")) reader.read(root, "plans", state.plans);
   for (const char* name : {kModelFile, kOptimizerFile}) {
     reader.read(reader.at(root, "files"), name, state.files[name]);
   }

@@ -21,6 +21,7 @@ struct CheckpointState {
   ModelConfig config;
   std::string precision, tokenizer;
   TrainState train;
+  std::string plans;                        // of the device; "" on a CPU
   std::map<std::string, FileDigest> files;  // kModelFile and kOptimizerFile
 };
 

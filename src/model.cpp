@@ -2,6 +2,8 @@
 // lives in one tensor, d_residual, which each sublayer's LayerNorm backward adds to in place.
 #include "lathe/model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "lathe/bf16.h"
@@ -10,7 +12,11 @@
 namespace lathe {
 
 Gpt2::Gpt2(Backend& backend, const ModelConfig& config, const ModelOptions& options)
-    : backend_(backend), config_(config), options_(options), specs_(parameter_specs(config)) {
+    : backend_(backend),
+      config_(config),
+      options_(options),
+      specs_(parameter_specs(config)),
+      recorder_(backend.make_recorder()) {
   const std::int64_t count = parameter_memory_count(specs_);
   parameter_memory_ = backend.allocate(count * size_of(options.precision));
   values_ = bind_parameters(specs_, parameters());
@@ -47,6 +53,12 @@ void Gpt2::load(const Batch& batch) {
 
 void Gpt2::forward_backward(const Batch& batch, float loss_scale, bool accumulate) {
   load(batch);
+  const std::string key = fmt::format("{} x {}, scale {:a}{}", batch_, time_, loss_scale,
+                                      accumulate ? ", accumulate" : "");
+  recorder_->run(key, [&] { run_micro_step(loss_scale, accumulate); });
+}
+
+void Gpt2::run_micro_step(float loss_scale, bool accumulate) {
   forward_blocks();
   head_forward_backward(loss_scale, accumulate);
   backend_.run(
@@ -75,12 +87,6 @@ std::vector<float> Gpt2::losses() const {
   std::vector<float> losses(static_cast<std::size_t>(activations_.losses.count()));
   backend_.download(losses.data(), activations_.losses);
   return losses;
-}
-
-float Gpt2::loss_sum() const {
-  float sum = 0;
-  backend_.download(&sum, activations_.loss_sum);
-  return sum;
 }
 
 std::vector<float> Gpt2::next_token_logits(std::span<const std::int32_t> tokens) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "lathe/cuda.h"
 #include "lathe/error.h"
 
 namespace lathe {
@@ -62,9 +63,10 @@ void initialize_from(const std::string& path, Backend& backend, const Gpt2& mode
 }
 
 std::unique_ptr<Backend> make_backend(const Options& options) {
-  if (options.device == "cuda") {
-    throw Error(ExitCode::usage,
-                "--device cuda: this build has no CUDA backend; must be auto or cpu");
+  if (uses_gpu(options)) {
+    return make_cuda_backend({.tf32 = options.tf32,
+                              .gemm_tuning = options.gemm_tuning != "off",
+                              .graph = options.graph});
   }
   return make_cpu_backend(options.threads > 0 ? static_cast<int>(options.threads)
                                               : available_threads());
@@ -75,11 +77,15 @@ DType parse_precision(const std::string& name) {
 }
 
 ModelOptions training_model_options(const Options& options) {
-  return {.micro_batch = options.micro_batch,
-          .seq_len = options.seq_len,
-          .precision = parse_precision(options.precision),
-          .recompute = options.recompute == "block" ? Recompute::block : Recompute::none,
-          .training = true};
+  // A GPU wants large products, and has the memory.
+  constexpr std::int64_t kMostLogitsOnGpu = std::int64_t{1} << 29;
+  ModelOptions model{.micro_batch = options.micro_batch,
+                     .seq_len = options.seq_len,
+                     .precision = parse_precision(options.precision),
+                     .recompute = options.recompute == "block" ? Recompute::block : Recompute::none,
+                     .training = true};
+  if (uses_gpu(options)) model.most_logits = kMostLogitsOnGpu;
+  return model;
 }
 
 ModelConfig complete_config(const Options& options, std::int64_t vocab) {

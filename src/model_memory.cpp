@@ -10,12 +10,10 @@
 namespace lathe {
 namespace {
 
-// Logits are made for as many rows at a time as fit in this many elements: large enough for
-// efficient products, small beside the rest.
-constexpr std::int64_t kLogitElements = std::int64_t{1} << 24;
-
-std::int64_t head_rows(std::int64_t N, std::int64_t Vp) {
-  return std::min(N, std::max<std::int64_t>(64, kLogitElements / Vp / 64 * 64));
+// Logits are made for as many rows at a time as fit in `most_logits` elements: enough for efficient
+// products, little beside the rest.
+std::int64_t head_rows(std::int64_t N, std::int64_t Vp, std::int64_t most_logits) {
+  return std::min(N, std::max<std::int64_t>(64, most_logits / Vp / 64 * 64));
 }
 
 BlockActivations lay_out_block(Arena& arena, const ModelConfig& config, DType compute,
@@ -85,7 +83,7 @@ Activations lay_out_activations(Arena& arena, const ModelConfig& config,
   a.final_ln_mean = arena.take(DType::fp32, {N});
   a.final_ln_rstd = arena.take(DType::fp32, {N});
   const std::int64_t Vp = config.padded_vocab();
-  a.logits = arena.take(compute, {head_rows(N, Vp), Vp});
+  a.logits = arena.take(compute, {head_rows(N, Vp, options.most_logits), Vp});
   a.losses = arena.take(DType::fp32, {N});
   if (options.training) {
     a.d_residual = arena.take(compute, {N, C});

@@ -193,6 +193,7 @@ void check(const AdamWUpdate& op) {
   is.fp32("v", op.v, {P});
   is.fp32("gradient", op.gradient, {P});
   is.fp32("grad_square_sum", op.grad_square_sum, {1});
+  is.fp32("loss_sum", op.loss_sum, {1});
   if (op.parameter.type() == DType::bf16) {
     is.fp32("master", op.master, {P});
   } else {

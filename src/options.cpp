@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "lathe/backend.h"
+#include "lathe/cuda.h"
 #include "lathe/error.h"
 #include "option_sources.h"
 
@@ -197,6 +198,10 @@ ModelConfig model_config(const Options& options) {
   return config;
 }
 
+bool uses_gpu(const Options& options) {
+  return options.device == "cuda" || (options.device == "auto" && why_no_gpu().empty());
+}
+
 void resolve(Options& options) {
   ModelConfig model = model_config(options);
   model.vocab = std::max<std::int64_t>(model.vocab, 1);  // else the data's
@@ -220,7 +225,7 @@ void resolve(Options& options) {
         "{} x --seq-len {}; {}",
         options.batch_tokens, micro_tokens, options.micro_batch, options.seq_len, nearest));
   }
-  if (options.precision.empty()) options.precision = "fp32";  // of the CPU
+  if (options.precision.empty()) options.precision = uses_gpu(options) ? "bf16" : "fp32";
   if (options.threads == 0) options.threads = available_threads();
 }
 

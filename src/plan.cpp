@@ -1,11 +1,13 @@
 #include "lathe/plan.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
 
 #include "lathe/adamw.h"
 #include "lathe/commands.h"
+#include "lathe/error.h"
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
 #include "lathe/training_data.h"
@@ -36,6 +38,35 @@ MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options,
           .optimizer = options.training ? AdamW::memory_bytes(count, options.precision) : 0,
           .activations = measure.bytes(),
           .runtime = kRuntimeBytes + threads * kThreadBytes};
+}
+
+void require_memory(const Backend& backend, const ModelConfig& config, const Options& options) {
+  const std::optional<DeviceMemory> memory = backend.memory();
+  if (!memory) return;
+  const auto needed = [&](const Options& o) {
+    return plan_memory(config, training_model_options(o), 0).total();
+  };
+  if (needed(options) <= memory->free) return;
+  std::vector<std::string> ways;
+  const auto try_largest_batch = [&](const std::string& recompute) {
+    Options other = options;
+    other.recompute = recompute;
+    const std::int64_t rows = options.batch_tokens / options.seq_len;
+    for (other.micro_batch = options.micro_batch; other.micro_batch > 0; --other.micro_batch) {
+      if (rows % other.micro_batch != 0 || needed(other) > memory->free) continue;
+      ways.push_back(fmt::format("--micro-batch {} --recompute {} ({})", other.micro_batch,
+                                 recompute, format_bytes(needed(other))));
+      return;
+    }
+  };
+  if (options.recompute == "none") try_largest_batch("none");
+  try_largest_batch("block");
+  throw Error(ExitCode::out_of_memory,
+              fmt::format("the run needs {} of GPU memory, {} of {} are free; {}",
+                          format_bytes(needed(options)), format_bytes(memory->free),
+                          format_bytes(memory->total),
+                          ways.empty() ? "a smaller model or --seq-len is needed"
+                                       : fmt::format("{} would fit", fmt::join(ways, " or "))));
 }
 
 std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision) {

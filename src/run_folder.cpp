@@ -19,6 +19,7 @@ constexpr const char* kConfig = "config.toml";
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kLog = "log.txt";
 constexpr const char* kResult = "result.json";
+constexpr const char* kPlans = "gemm_plans.json";
 constexpr const char* kSamples = "samples";
 constexpr const char* kCheckpoints = "checkpoints";
 
@@ -41,7 +42,7 @@ void make_folder(const fs::path& folder) {
 
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
-  for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kResult, kConfig}) {
+  for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kResult, kPlans, kConfig}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
@@ -143,6 +144,10 @@ void RunFolder::write_result(const RunResult& r) {
                                           : nlohmann::ordered_json(r.checkpoint)},
       {"version", version()}};
   write_file_atomically(folder_ / kResult, json.dump(2) + "\n");
+}
+
+void RunFolder::write_plans(const std::string& plans) {
+  if (!plans.empty()) write_file_atomically(folder_ / kPlans, plans);
 }
 
 void RunFolder::write_sample(std::int64_t step, const std::string& text) {

@@ -8,11 +8,13 @@
 #include <optional>
 
 #include "lathe/commands.h"
+#include "lathe/cuda.h"
 #include "lathe/data_loader.h"
 #include "lathe/error.h"
 #include "lathe/evaluate.h"
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
+#include "lathe/plan.h"
 #include "lathe/plot.h"
 #include "lathe/resume.h"
 #include "lathe/run_folder.h"
@@ -47,6 +49,12 @@ std::string format_rate(double per_second) {
   return fmt::format("{:.0f}", per_second);
 }
 
+std::unique_ptr<Backend> make_training_backend(const Options& options, const ModelConfig& config) {
+  std::unique_ptr<Backend> backend = make_backend(options);
+  require_memory(*backend, config, options);
+  return backend;
+}
+
 // One run, from its first step in this process to its last.
 class Trainer {
  public:
@@ -55,8 +63,13 @@ class Trainer {
   int run();
 
  private:
-  double train_step();
-  void log_step(double loss, double seconds);
+  // Of one update, before it.
+  struct Step {
+    double loss, gradient_norm, seconds;
+  };
+  Step train_step();
+  void log_step(const Step& step);
+  void require_finite(const Step& step) const;
   void validate();
   void save();
   void show_sample();
@@ -95,13 +108,18 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                 .final_lr_fraction = options.final_lr_fraction,
                 .warmup_steps = options.warmup_steps,
                 .total_steps = horizon_.steps},
-      backend_(make_backend(options)),
+      backend_(make_training_backend(options, config_)),
       model_(*backend_, config_, training_model_options(options)),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
              adamw_options(options)),
       is_new_(!start),
       tokens_(static_cast<std::size_t>(options.micro_batch * options.seq_len)),
       targets_(tokens_.size()) {
+  if (!options_.gemm_plans.empty()) {
+    backend_->restore_plans(read_file(options_.gemm_plans, ExitCode::usage));
+  } else if (start && !start->plans.empty()) {
+    backend_->restore_plans(start->plans);
+  }
   if (start) {
     load_checkpoint(*start, *backend_, model_tensors(model_), optimizer_tensors(model_, adamw_));
     state_ = start->state;
@@ -134,6 +152,7 @@ int Trainer::run() {
       options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
   folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
                            options_.precision, result_.parameters));
+  if (options_.device == "auto" && !uses_gpu(options_)) folder_->say(why_no_gpu() + ": on the CPU");
   folder_->say(data_.summary);
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
@@ -147,9 +166,8 @@ int Trainer::run() {
   watch_stop_signals();
   try {
     while (state_.step < end && stop_signal() == 0) {
-      const double start = now();
-      const double loss = train_step();
-      log_step(loss, now() - start);
+      log_step(train_step());
+      for (const std::string& message : backend_->take_messages()) folder_->say(message);
       if (state_.step == end) break;
       if (is_due(options_.val_every)) validate();
       if (is_due(options_.checkpoint_every)) save();
@@ -177,35 +195,44 @@ int Trainer::run() {
   return result_.exit_code;
 }
 
-// One update from a whole batch; returns the mean loss over its tokens, before the update.
-double Trainer::train_step() {
-  const float scale = 1.0f / static_cast<float>(horizon_.tokens_per_step);
+// One update from a whole batch. Nothing is awaited before its end.
+Trainer::Step Trainer::train_step() {
+  const double start = now();
+  const auto tokens = static_cast<double>(horizon_.tokens_per_step);
   for (std::int64_t micro_step = 0; micro_step < horizon_.micro_steps; ++micro_step) {
     loader_->next(tokens_, targets_);
     model_.forward_backward({.sequences = options_.micro_batch,
                              .seq_len = options_.seq_len,
                              .tokens = tokens_,
                              .targets = targets_},
-                            scale, /*accumulate=*/micro_step > 0);
+                            1.0f / static_cast<float>(tokens), /*accumulate=*/micro_step > 0);
   }
-  const double loss = double{model_.loss_sum()} / static_cast<double>(horizon_.tokens_per_step);
-  if (!std::isfinite(loss)) {
-    throw Error(ExitCode::diverged,
-                fmt::format("training loss is {} at step {}: the weights are as they were; try a "
-                            "lower --lr or a longer --warmup-steps",
-                            loss, state_.step + 1));
-  }
-  adamw_.update(state_.step + 1, learning_rate(schedule_, state_.step));
+  adamw_.update(state_.step + 1, learning_rate(schedule_, state_.step), model_.loss_sum());
+  const AdamW::Sums sums = adamw_.sums();
+  const Step step{.loss = double{sums.loss} / tokens,
+                  .gradient_norm = sums.gradient_norm,
+                  .seconds = now() - start};
+  require_finite(step);
   const DataPosition position = loader_->position();
   state_.epoch = position.epoch;
   state_.sequence = position.sequence;
   state_.tokens += horizon_.tokens_per_step;
   ++state_.step;
-  return loss;
+  return step;
 }
 
-void Trainer::log_step(double loss, double seconds) {
-  const double norm = adamw_.gradient_norm();
+void Trainer::require_finite(const Step& step) const {
+  const bool has_loss = std::isfinite(step.loss);
+  if (has_loss && std::isfinite(step.gradient_norm)) return;
+  throw Error(ExitCode::diverged,
+              fmt::format("{} is {} at step {}: the weights are as they were; try a lower --lr or "
+                          "a longer --warmup-steps",
+                          has_loss ? "gradient norm" : "training loss",
+                          has_loss ? step.gradient_norm : step.loss, state_.step + 1));
+}
+
+void Trainer::log_step(const Step& step) {
+  const auto [loss, norm, seconds] = step;
   const double lr = learning_rate(schedule_, state_.step - 1);
   const double rate = static_cast<double>(horizon_.tokens_per_step) / seconds;
   training_seconds_ += seconds;
@@ -213,12 +240,6 @@ void Trainer::log_step(double loss, double seconds) {
   result_.train_loss = loss;
   folder_->training(
       {.step = state_.step, .loss = loss, .lr = lr, .grad_norm = norm, .tokens_per_second = rate});
-  if (!std::isfinite(norm)) {
-    throw Error(ExitCode::diverged,
-                fmt::format("gradient norm is {} at step {}; the last checkpoint is intact; try a "
-                            "lower --lr or a longer --warmup-steps",
-                            norm, state_.step));
-  }
   if (state_.step == 1 && is_new_ && options_.init_from.empty()) show_start(loss);
   if (is_due(options_.log_every) || state_.step == horizon_.steps) {
     const double average = static_cast<double>(trained_tokens_) / training_seconds_;
@@ -277,8 +298,10 @@ void Trainer::save() {
                    .precision = options_.precision,
                    .tokenizer = data_.train.is_text() ? "bytes" : "none",
                    .state = state_,
+                   .plans = backend_->plans(),
                    .model = model_tensors(model_),
                    .optimizer = optimizer_tensors(model_, adamw_)});
+  folder_->write_plans(backend_->plans());
   saved_step_ = state_.step;
   prune_checkpoints(folder_->path(), options_.keep);
 }

@@ -44,7 +44,8 @@ class Optimizer {
         parameter_(to_device(*backend_, c.type, {c.count}, start)),
         m_(zeros(*backend_, DType::fp32, {c.count})),
         v_(zeros(*backend_, DType::fp32, {c.count})),
-        square_sum_(zeros(*backend_, DType::fp32, {1})) {
+        square_sum_(zeros(*backend_, DType::fp32, {1})),
+        loss_sum_(zeros(*backend_, DType::fp32, {1})) {
     if (c.type == DType::bf16) master_ = to_device(*backend_, DType::fp32, {c.count}, start);
   }
 
@@ -57,6 +58,7 @@ class Optimizer {
                               .v = v_,
                               .gradient = device_gradient,
                               .grad_square_sum = square_sum_,
+                              .loss_sum = loss_sum_,
                               .decayed = case_.decayed,
                               .step = step,
                               .learning_rate = kOptions.learning_rate,
@@ -66,6 +68,8 @@ class Optimizer {
                               .weight_decay = kOptions.weight_decay,
                               .grad_clip = case_.grad_clip});
   }
+
+  void set_loss_sum(float value) { backend_->upload(loss_sum_, &value); }
 
   std::vector<float> parameter() { return to_floats(*backend_, parameter_); }
   std::vector<float> master() {
@@ -77,7 +81,7 @@ class Optimizer {
  private:
   const Case& case_;
   std::unique_ptr<Backend> backend_ = make_test_backend();
-  DeviceTensor parameter_, master_, m_, v_, square_sum_;
+  DeviceTensor parameter_, master_, m_, v_, square_sum_, loss_sum_;
 };
 
 class AdamWUpdateOf : public testing::TestWithParam<Case> {};
@@ -131,12 +135,35 @@ INSTANTIATE_TEST_SUITE_P(Cases, AdamWUpdateOf, testing::ValuesIn(cases()),
                                               to_string(test_case.param.type));
                          });
 
-// A norm that is not a number must not be clipped to 1 in silence.
-TEST(AdamWUpdateValues, NanNormReachesTheParameters) {
-  const Case c{4, {}, 1.0, DType::fp32};
-  Optimizer optimizer(c, {1, 2, 3, 4});
-  optimizer.step({0.1f, std::numeric_limits<float>::quiet_NaN(), 0.1f, 0.1f}, 1);
-  for (const float value : optimizer.parameter()) EXPECT_TRUE(std::isnan(value));
+// A step whose norm or loss is not finite changes nothing: neither parameters nor moments.
+TEST(AdamWUpdateValues, WhatIsNotFiniteReachesNothing) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> fine = {0.1f, 0.2f, 0.1f, 0.1f};
+  for (const DType type : {DType::fp32, DType::bf16}) {
+    const Case c{4, {{0, 4}}, 1.0, type};
+    Optimizer optimizer(c, {1, 2, 3, 4});
+    optimizer.step(fine, 1);
+    const auto before =
+        std::make_tuple(optimizer.parameter(), optimizer.master(), optimizer.m(), optimizer.v());
+    const auto expect_unchanged = [&] {
+      EXPECT_EQ(
+          std::make_tuple(optimizer.parameter(), optimizer.master(), optimizer.m(), optimizer.v()),
+          before);
+    };
+    for (const float bad : {kNan, kInfinity, -kInfinity, 1e30f}) {  // 1e30 squared is infinite
+      optimizer.step({0.1f, bad, 0.1f, 0.1f}, 2);
+      expect_unchanged();
+    }
+    for (const float bad : {kNan, kInfinity}) {
+      optimizer.set_loss_sum(bad);
+      optimizer.step(fine, 2);
+      expect_unchanged();
+    }
+    optimizer.set_loss_sum(1);
+    optimizer.step(fine, 2);
+    EXPECT_NE(optimizer.parameter(), std::get<0>(before));
+  }
 }
 
 // v of 1e-30 and no gradient: eps keeps the quotient finite.

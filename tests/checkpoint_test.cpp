@@ -125,10 +125,12 @@ TEST(Checkpoint, KeepsEveryStateExactly) {
                 .best_val_loss = std::nullopt,
                 .best_val_step = 0};
   data.tokenizer = "a \"name\"\n\xc3\xa9";
+  data.plans = "{\"gpu\": \"some\"}\n";
   save_checkpoint(run.path(), backend, data);
   const CheckpointInfo info = open_checkpoint(run.path());
   EXPECT_EQ(info.state, data.state);
   EXPECT_EQ(info.tokenizer, data.tokenizer);
+  EXPECT_EQ(info.plans, data.plans);
 }
 
 TEST(Checkpoint, EqualRunsLeaveEqualFiles) {

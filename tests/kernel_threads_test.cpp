@@ -138,6 +138,7 @@ TEST_P(KernelThreads, AdamWAndFlatMemory) {
     const auto converted = zeros(backend, type, {kCount}), filled = zeros(backend, type, {kCount});
     const auto m = zeros(backend, DType::fp32, {kCount}), v = zeros(backend, DType::fp32, {kCount});
     const auto square_sum = zeros(backend, DType::fp32, {1});
+    const auto loss_sum = zeros(backend, DType::fp32, {1});
     backend.run(Convert{.out = converted, .x = master});
     backend.run(Fill{.out = filled, .value = 2.5f});
     backend.run(SumOfSquares{.out = square_sum, .x = gradient});
@@ -147,6 +148,7 @@ TEST_P(KernelThreads, AdamWAndFlatMemory) {
                             .v = v,
                             .gradient = gradient,
                             .grad_square_sum = square_sum,
+                            .loss_sum = loss_sum,
                             .decayed = decayed,
                             .step = 1,
                             .learning_rate = 1e-3,

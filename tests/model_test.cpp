@@ -80,11 +80,11 @@ TEST_P(Model, OtherCallsLeaveGradientsAndLossSum) {
   const RandomTokens tokens(4, 20, kConfig.vocab, 1), others(3, 7, kConfig.vocab, 2);
   TestModel model = make_model(kConfig, options(4, 20));
   model.forward_backward(tokens.batch());
-  const float sum = model.model().loss_sum();
+  const float sum = model.loss_sum();
   const Bytes gradients = gradient_bytes(model);
   model.model().forward(others.batch());
   model.model().next_token_logits(std::span(others.tokens).first(5));
-  EXPECT_EQ(model.model().loss_sum(), sum);
+  EXPECT_EQ(model.loss_sum(), sum);
   EXPECT_TRUE(same_bits(gradient_bytes(model), gradients));
 }
 
@@ -146,7 +146,7 @@ TEST_P(Model, PaddingStaysZero) {
   TestModel model = make_model(kConfig, options(4, 13));
   for (std::int64_t step = 1; step <= 3; ++step) {
     model.forward_backward(tokens.batch(), std::vector<std::int64_t>{1, 3});
-    model.adamw().update(step, 0.01);
+    model.update(step, 0.01);
   }
   const auto flat_count = static_cast<std::size_t>(parameter_memory_count(model.specs()));
   std::vector<bool> is_padding(flat_count, true);
@@ -172,7 +172,7 @@ TEST_P(Model, ThreadsDoNotChangeTrainingSteps) {
     for (std::int64_t step = 1; step <= 2; ++step) {
       const RandomTokens tokens(4, 48, config.vocab, static_cast<std::uint64_t>(step));
       model.forward_backward(tokens.batch(), std::vector<std::int64_t>{3, 1});
-      model.adamw().update(step, 0.01);
+      model.update(step, 0.01);
     }
     return model.state_bytes();
   };

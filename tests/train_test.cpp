@@ -39,7 +39,9 @@ class Train : public testing::Test {
       for (const char* arg :
            {"--layers=1", "--heads=2", "--channels=16", "--context=16", "--micro-batch=4",
             "--batch-tokens=128", "--steps=8", "--lr=1e-2", "--warmup-steps=2",
-            "--final-lr-fraction=0.1", "--weight-decay=0.1", "--val-tokens=64", "--val-every=3"}) {
+            "--final-lr-fraction=0.1", "--weight-decay=0.1", "--val-tokens=64", "--val-every=3",
+            // On a GPU the type and the bits would depend on what it is and what is fastest.
+            "--precision=fp32", "--gemm-tuning=off"}) {
         args.emplace_back(arg);
       }
       args.insert(args.end(), {"--train", text_});

@@ -31,11 +31,16 @@ class AdamW {
   // Rounds the master weights into the parameters, after they were set from outside.
   void publish_master();
 
-  // Update number `step` (1 is the first). The clip factor is computed on the device.
-  void update(std::int64_t step, double learning_rate);
+  // Update number `step` (1 is the first). `loss_sum`: (1) fp32, of the step. With a loss or a norm
+  // that is not finite everything stays as it is. Nothing is awaited.
+  void update(std::int64_t step, double learning_rate, const Tensor& loss_sum);
 
-  // Global norm of the gradients of the last update, before clipping.
-  float gradient_norm() const;
+  // Of the last update. Waits for the device: the one download of a step.
+  struct Sums {
+    float gradient_norm;  // before clipping
+    float loss;
+  };
+  Sums sums() const;
 
   // Elements in memory where weight decay applies.
   const std::vector<ElementRange>& decayed() const { return decayed_; }
@@ -48,7 +53,8 @@ class AdamW {
   Tensor parameters_, gradients_;
   AdamWOptions options_;
   Buffer memory_;
-  Tensor m_, v_, master_, square_sum_;
+  Tensor m_, v_, master_;
+  Tensor sums_;  // (2): the gradients' sum of squares, the loss sum
   std::vector<ElementRange> decayed_;
 };
 

@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "lathe/ops.h"
 
@@ -19,6 +21,19 @@ class Tracer {
  public:
   virtual ~Tracer() = default;
   virtual void record(const char* name, const Cost& cost, double seconds) = 0;
+};
+
+// Runs work that comes again: with the same key, the same operations on the same operands, which
+// read nothing back and take no memory. A device may record it and replay the record.
+class Recorder {
+ public:
+  virtual ~Recorder() = default;
+  virtual void run(const std::string& /*key*/, const std::function<void()>& work) { work(); }
+};
+
+// Bytes of a device's own memory.
+struct DeviceMemory {
+  std::int64_t free, total;
 };
 
 class Backend {
@@ -40,8 +55,22 @@ class Backend {
   virtual void download(void* to, const Tensor& from) = 0;
   virtual void synchronize() = 0;
 
+  // Of a device with memory of its own; nullopt: it uses the host's.
+  virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
+
+  virtual std::unique_ptr<Recorder> make_recorder() { return std::make_unique<Recorder>(); }
+
+  // What the device has chosen by measuring and what results depend on, as text to be kept with a
+  // run; "" when there is nothing. Restoring takes it over where it still holds.
+  virtual std::string plans() const { return ""; }
+  virtual void restore_plans(const std::string& /*plans*/) {}
+
+  // Lines to be said to the user, since the last call.
+  virtual std::vector<std::string> take_messages() { return {}; }
+
   // Times every operation from here on; nullptr stops. Not owned.
   void set_tracer(Tracer* tracer) { tracer_ = tracer; }
+  bool is_traced() const { return tracer_ != nullptr; }
 
  protected:
   virtual void execute(const EmbeddingForward& op) = 0;

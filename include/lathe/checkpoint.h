@@ -32,6 +32,7 @@ struct CheckpointData {
   std::string precision;  // fp32 | bf16: the type of the model's tensors
   std::string tokenizer;
   TrainState state;
+  std::string plans;                   // Backend::plans()
   std::vector<NamedTensor> model;      // one per parameter_specs(config), under its name
   std::vector<NamedTensor> optimizer;  // fp32: m.NAME, v.NAME and, with bf16, master.NAME of each
 };
@@ -41,6 +42,7 @@ struct CheckpointInfo {
   ModelConfig config;
   std::string precision, tokenizer;
   TrainState state;
+  std::string plans;
 };
 
 // Writes run_folder/checkpoints/step-%08d, replacing one of the same step, and removes what killed

@@ -22,6 +22,7 @@ struct ModelOptions {
   DType precision;           // compute type: fp32 or bf16
   Recompute recompute;       // block: keep only each block's input, run its forward again
   bool training;             // false: no gradients, no memory for them
+  std::int64_t most_logits = std::int64_t{1} << 24;  // of one chunk of the head
 };
 
 // Tokens and targets of a micro-batch, (B, T) each, on the host.
@@ -94,8 +95,8 @@ class Gpt2 {
   // Forward and losses alone; loss_sum is not touched.
   void forward(const Batch& batch);
 
-  // Sum of the token losses since the last call that did not accumulate, in nats.
-  float loss_sum() const;
+  // Sum of the token losses since the last call that did not accumulate, in nats: (1) fp32.
+  Tensor loss_sum() const { return activations_.loss_sum; }
 
   // The losses of the last call's tokens, (B, T) in nats.
   std::vector<float> losses() const;
@@ -105,6 +106,7 @@ class Gpt2 {
 
  private:
   void load(const Batch& batch);
+  void run_micro_step(float loss_scale, bool accumulate);
   void forward_blocks();
   void forward_block(std::size_t layer);
   void backward_block(std::size_t layer, bool accumulate);
@@ -117,6 +119,7 @@ class Gpt2 {
   ModelOptions options_;
   std::vector<ParameterSpec> specs_;
   Buffer parameter_memory_, gradient_memory_, activation_memory_;
+  std::unique_ptr<Recorder> recorder_;  // of micro-steps
   ModelParameters values_, gradients_;
   Activations activations_;
   std::int64_t batch_ = 0, time_ = 0;  // the shape activations_ is laid out for

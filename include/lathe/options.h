@@ -55,10 +55,13 @@ struct Options {
   std::string config;  // the --config file
 
   // Device
-  std::string device;        // auto | cpu
+  std::string device;        // auto | cpu | cuda
   std::string precision;     // fp32 | bf16
   std::int64_t threads = 0;  // 0: what this process may use
   std::string recompute;     // none | block
+  bool tf32 = false, graph = false;
+  std::string gemm_tuning;  // on | off
+  std::string gemm_plans;   // file to take plans from
 
   // Other commands
   std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS
@@ -88,6 +91,9 @@ Options parse_options(Command command, std::span<const std::string> args,
 
 // The sizes of --model with --layers and so on in their place. vocab is 0 unless given: the data's.
 ModelConfig model_config(const Options& options);
+
+// Whether --device is cuda, or auto where there is a GPU.
+bool uses_gpu(const Options& options);
 
 // The checks that need no data; fills seq_len, batch_tokens, precision and threads.
 // Throws Error(usage).

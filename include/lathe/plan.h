@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "lathe/model.h"
+#include "lathe/options.h"
 
 namespace lathe {
 
@@ -17,6 +18,10 @@ struct MemoryPlan {
 
 MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options,
                        std::int64_t threads);
+
+// Refuses a run that the device's own memory cannot hold, naming options with which it would.
+// Errors: out_of_memory.
+void require_memory(const Backend& backend, const ModelConfig& config, const Options& options);
 
 // Bytes of one checkpoint: parameters, m, v and, with bf16, master weights, without padding.
 std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision);

@@ -51,6 +51,7 @@ class RunFolder {
   const std::filesystem::path& path() const { return folder_; }
   void write_config(const std::string& toml);
   void write_result(const RunResult& result);
+  void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
 
   void training(const StepMetrics& metrics);

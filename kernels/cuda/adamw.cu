@@ -40,7 +40,7 @@ template <class E>
 struct Update {
   E* parameter;
   float *master, *m, *v;  // master is null with fp32 parameters
-  const float *gradient, *grad_square_sum;
+  const float *gradient, *grad_square_sum, *loss_sum;
   std::int64_t begin, end;  // of the elements of this launch
   float beta1, beta2, one_minus_beta1, one_minus_beta2, rate, root_correction, eps, decay;
   double grad_clip;
@@ -49,7 +49,7 @@ struct Update {
 __device__ float clip_factor(float square_sum, double grad_clip) {
   if (grad_clip == 0) return 1;
   const double factor = grad_clip / (sqrt(double{square_sum}) + 1e-6);
-  return static_cast<float>(factor > 1 ? 1 : factor);  // NaN stays NaN
+  return static_cast<float>(factor > 1 ? 1 : factor);
 }
 
 // The same formula as on the CPU (kernels/cpu/adamw.cpp).
@@ -73,6 +73,7 @@ template <class E>
 __global__ void __launch_bounds__(kThreads)
     adamw_update(const __grid_constant__ Update<E> op,
                  const __grid_constant__ DecayedRanges decayed) {
+  if (!isfinite(*op.grad_square_sum) || !isfinite(*op.loss_sum)) return;
   __shared__ float clip;
   if (threadIdx.x == 0) clip = clip_factor(*op.grad_square_sum, op.grad_clip);
   __syncthreads();
@@ -94,6 +95,7 @@ Update<E> make_update(const AdamWUpdate& op) {
           .v = op.v.as<float>(),
           .gradient = op.gradient.as<float>(),
           .grad_square_sum = op.grad_square_sum.as<float>(),
+          .loss_sum = op.loss_sum.as<float>(),
           .begin = 0,
           .end = op.parameter.count(),
           .beta1 = static_cast<float>(op.beta1),

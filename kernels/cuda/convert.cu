@@ -43,6 +43,13 @@ void CudaBackend::execute(const Convert& op) {
   check_launch(Convert::kName);
 }
 
+bool cuda::has_image() {
+  cudaFuncAttributes attributes = {};
+  const bool found = cudaFuncGetAttributes(&attributes, fill<float>) == cudaSuccess;
+  cudaGetLastError();  // a missing image is no lasting error
+  return found;
+}
+
 void CudaBackend::execute(const Fill& op) {
   const std::int64_t count = op.out.count();
   with_compute_type(op.out.type(), [&]<class E>(std::type_identity<E>) {

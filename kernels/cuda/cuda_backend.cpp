@@ -4,6 +4,7 @@
 
 #include "lathe/error.h"
 #include "launch.h"
+#include "recordings.h"
 
 namespace lathe {
 namespace cuda {
@@ -19,32 +20,32 @@ void check_launch(const char* kernel) {
 
 }  // namespace cuda
 
-CudaBackend::CudaBackend(int device) : device_(device) {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess || device >= count) {
-    throw Error(ExitCode::usage, fmt::format("--device cuda: no GPU: {}; must be auto or cpu",
-                                             status == cudaSuccess ? "the driver lists none"
-                                                                   : cudaGetErrorString(status)));
-  }
-  cuda::check(cudaSetDevice(device), "cudaSetDevice");
-  cudaStream_t stream = nullptr;
-  cuda::check(cudaStreamCreate(&stream), "cudaStreamCreate");
-  stream_.reset(stream);
-}
+namespace {
 
-CudaBackend::~CudaBackend() = default;
+constexpr int kLeastMajor = 8;  // compute capability: bf16 on tensor cores, asynchronous copies
+constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;  // NVIDIA's advice for Hopper
 
-std::string CudaBackend::description() const {
+cudaDeviceProp properties_of_gpu() {
   cudaDeviceProp properties = {};
-  cuda::check(cudaGetDeviceProperties(&properties, device_), "cudaGetDeviceProperties");
-  return fmt::format("cuda, {}", properties.name);
+  cuda::check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  return properties;
 }
 
-Buffer CudaBackend::allocate(std::int64_t bytes) {
+// Errors: usage, when there is no GPU.
+cuda::OwnedStream open_gpu() {
+  const std::string reason = why_no_gpu();
+  if (!reason.empty()) {
+    throw Error(ExitCode::usage, fmt::format("--device cuda: {}; must be auto or cpu", reason));
+  }
+  cuda::check(cudaSetDevice(0), "cudaSetDevice");
+  return cuda::make_stream();
+}
+
+// GPU memory, not yet initialised.
+Buffer take_memory(std::int64_t bytes) {
   void* memory = nullptr;
-  const auto size = static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1));
-  if (cudaMalloc(&memory, size) != cudaSuccess) {
+  if (cudaMalloc(&memory, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1))) !=
+      cudaSuccess) {
     std::size_t left = 0, total = 0;
     cudaGetLastError();  // running out of memory is no lasting error
     cuda::check(cudaMemGetInfo(&left, &total), "cudaMemGetInfo");
@@ -53,15 +54,59 @@ Buffer CudaBackend::allocate(std::int64_t bytes) {
                             "--micro-batch, --seq-len or model, or --recompute block",
                             bytes, left));
   }
-  Buffer buffer(static_cast<std::byte*>(memory), [](std::byte* freed) { cudaFree(freed); });
-  cuda::check(cudaMemsetAsync(memory, 0, size, stream()), "cudaMemsetAsync");
+  return {static_cast<std::byte*>(memory), [](std::byte* freed) { cudaFree(freed); }};
+}
+
+}  // namespace
+
+std::string why_no_gpu() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorInsufficientDriver) {
+    return fmt::format("no GPU: no NVIDIA driver, or one too old for CUDA {}.{}",
+                       CUDART_VERSION / 1000, CUDART_VERSION / 10 % 100);
+  }
+  if (status != cudaSuccess) return fmt::format("no GPU: {}", cudaGetErrorString(status));
+  if (count == 0) return "no GPU: the driver lists none";
+  const cudaDeviceProp properties = properties_of_gpu();
+  if (properties.major < kLeastMajor) {
+    return fmt::format("{} has compute capability {}.{}, at least {}.0 is needed", properties.name,
+                       properties.major, properties.minor, kLeastMajor);
+  }
+  if (!cuda::has_image()) {
+    return fmt::format("this build has no code for {} of compute capability {}.{}", properties.name,
+                       properties.major, properties.minor);
+  }
+  return "";
+}
+
+std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
+  return std::make_unique<CudaBackend>(options);
+}
+
+CudaBackend::CudaBackend(const CudaOptions& options)
+    : options_(options),
+      stream_(open_gpu()),
+      gemms_(stream(), {.tf32 = options.tf32, .tuning = options.gemm_tuning},
+             take_memory(kWorkspaceBytes), kWorkspaceBytes) {}
+
+CudaBackend::~CudaBackend() {
+  cudaStreamSynchronize(stream());  // work in flight uses memory that is about to be freed
+}
+
+std::string CudaBackend::description() const {
+  return fmt::format("cuda, {}", properties_of_gpu().name);
+}
+
+Buffer CudaBackend::allocate(std::int64_t bytes) {
+  Buffer buffer = take_memory(bytes);
+  cuda::check(cudaMemsetAsync(buffer.get(), 0, static_cast<std::size_t>(bytes), stream()),
+              "cudaMemsetAsync");
   return buffer;
 }
 
 void CudaBackend::upload(const Tensor& to, const void* from) {
-  const auto bytes = static_cast<std::size_t>(to.bytes());
-  cuda::check(cudaMemcpyAsync(to.data(), from, bytes, cudaMemcpyHostToDevice, stream()), "upload");
-  synchronize();  // the caller may reuse `from`
+  uploads_.upload(to.data(), from, static_cast<std::size_t>(to.bytes()), stream());
 }
 
 void CudaBackend::download(void* to, const Tensor& from) {
@@ -75,10 +120,34 @@ void CudaBackend::synchronize() {
   cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 
+std::optional<DeviceMemory> CudaBackend::memory() const {
+  std::size_t left = 0, total = 0;
+  cuda::check(cudaMemGetInfo(&left, &total), "cudaMemGetInfo");
+  return DeviceMemory{.free = static_cast<std::int64_t>(left),
+                      .total = static_cast<std::int64_t>(total)};
+}
+
+std::string CudaBackend::plans() const {
+  return gemms_.plans();
+}
+
+void CudaBackend::restore_plans(const std::string& plans) {
+  gemms_.restore_plans(plans);
+}
+
+std::vector<std::string> CudaBackend::take_messages() {
+  return gemms_.take_messages();
+}
+
+std::unique_ptr<Recorder> CudaBackend::make_recorder() {
+  if (!options_.graph) return Backend::make_recorder();
+  return std::make_unique<cuda::Recordings>(*this);
+}
+
 float* CudaBackend::scratch(std::int64_t floats) {
   if (floats > scratch_floats_) {
     synchronize();  // earlier operations may still use the old memory
-    scratch_ = allocate(floats * static_cast<std::int64_t>(sizeof(float)));
+    scratch_ = take_memory(floats * static_cast<std::int64_t>(sizeof(float)));
     scratch_floats_ = floats;
   }
   return reinterpret_cast<float*>(scratch_.get());

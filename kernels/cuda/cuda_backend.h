@@ -1,19 +1,21 @@
 // The CUDA backend: one GPU, one compute stream, on which everything runs in the order it was
-// given.
+// given. Nothing is awaited before a download.
 #pragma once
-
-#include <cuda_runtime_api.h>
 
 #include <memory>
 
+#include "gemm.h"
 #include "lathe/backend.h"
+#include "lathe/cuda.h"
+#include "owned.h"
+#include "upload_ring.h"
 
 namespace lathe {
 
 class CudaBackend final : public Backend {
  public:
-  // Takes GPU number `device`. Errors: usage, when there is no such GPU.
-  explicit CudaBackend(int device = 0);
+  // Takes the first GPU. Errors: usage, when why_no_gpu() has a reason.
+  explicit CudaBackend(const CudaOptions& options);
   ~CudaBackend() override;
 
   std::string description() const override;
@@ -21,6 +23,16 @@ class CudaBackend final : public Backend {
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
   void synchronize() override;
+  std::optional<DeviceMemory> memory() const override;
+  std::string plans() const override;
+  void restore_plans(const std::string& plans) override;
+  std::vector<std::string> take_messages() override;
+  std::unique_ptr<Recorder> make_recorder() override;
+
+  cudaStream_t stream() const { return stream_.get(); }
+
+  // Changes when scratch memory moves.
+  std::int64_t scratch_generation() const { return scratch_floats_; }
 
  protected:
   void execute(const EmbeddingForward& op) override;
@@ -39,17 +51,13 @@ class CudaBackend final : public Backend {
   void execute(const Fill& op) override;
 
  private:
-  struct DestroyStream {
-    void operator()(cudaStream_t stream) const { cudaStreamDestroy(stream); }
-  };
-
-  cudaStream_t stream() const { return stream_.get(); }
-
   // Memory for one operation's own sums, until the next operation asks for some.
   float* scratch(std::int64_t floats);
 
-  int device_;
-  std::unique_ptr<CUstream_st, DestroyStream> stream_;
+  CudaOptions options_;
+  cuda::OwnedStream stream_;
+  cuda::UploadRing uploads_;
+  cuda::Gemms gemms_;
   Buffer scratch_;
   std::int64_t scratch_floats_ = 0;
 };

@@ -15,6 +15,9 @@ namespace lathe::cuda {
 void check(cudaError_t status, const char* what);
 void check_launch(const char* kernel);
 
+// Whether this build has code, or PTX to make it from, for the current GPU.
+bool has_image();
+
 // Lets a kernel have more shared memory than the 48 KiB that every kernel may have.
 template <class... Parameters>
 void allow_shared_memory(void (*kernel)(Parameters...), std::size_t bytes) {

@@ -1,9 +1,11 @@
-// Linear layers: three products of one kernel, which hands each sum to an epilogue that finishes it
-// in fp32 and rounds to the compute type once. A block makes a tile of the result and walks the
-// depth in steps through shared memory.
+// Linear layers. Their products go through cuBLASLt (gemm.h), except where rows or addresses are no
+// multiples of 16 bytes: those take the plain kernel here, right for every shape, which hands each
+// sum to an epilogue that finishes it in fp32 and rounds to the compute type once. A block makes a
+// tile of the result and walks the depth in steps through shared memory.
 #include "cuda_backend.h"
 #include "device.cuh"
 #include "gelu.cuh"
+#include "gemm.h"
 #include "launch.h"
 
 namespace lathe {
@@ -164,9 +166,45 @@ E* optional(const Tensor& tensor) {
   return tensor.empty() ? nullptr : tensor.as<E>();
 }
 
-}  // namespace
+// The products as cuBLASLt takes them.
+Gemm forward_gemm(const LinearForward& op) {
+  return {.out = op.out,
+          .a = op.x,
+          .b = op.weight,
+          .a_transposed = false,
+          .b_transposed = true,
+          .c = op.residual,
+          .bias = op.bias,
+          .pre_gelu = op.pre_gelu,
+          .epilogue = op.pre_gelu.empty() ? GemmEpilogue::none : GemmEpilogue::gelu};
+}
 
-void CudaBackend::execute(const LinearForward& op) {
+Gemm d_x_gemm(const LinearBackward& op) {
+  return {.out = op.d_x,
+          .a = op.d_out,
+          .b = op.weight,
+          .a_transposed = false,
+          .b_transposed = false,
+          .c = {},
+          .bias = {},
+          .pre_gelu = op.pre_gelu,
+          .epilogue = op.pre_gelu.empty() ? GemmEpilogue::none : GemmEpilogue::gelu_derivative};
+}
+
+Gemm d_weight_gemm(const LinearBackward& op) {
+  return {.out = op.d_weight,
+          .a = op.d_out,
+          .b = op.x,
+          .a_transposed = true,
+          .b_transposed = false,
+          .c = op.accumulate ? op.d_weight : Tensor(),
+          .bias = {},
+          .pre_gelu = {},
+          .epilogue = GemmEpilogue::none};
+}
+
+// The same products by the plain kernel.
+void plain_forward(const LinearForward& op, cudaStream_t stream) {
   const std::int64_t N = op.x.size(0), I = op.x.size(1), O = op.weight.size(0);
   with_compute_type(op.x.type(), [&]<class E>(std::type_identity<E>) {
     start<E>({.a = matrix<E>(op.x), .b = transposed<E>(op.weight), .M = N, .N = O, .K = I},
@@ -175,27 +213,54 @@ void CudaBackend::execute(const LinearForward& op) {
                               .bias = optional<E>(op.bias),
                               .residual = optional<E>(op.residual),
                               .O = O},
-             stream());
+             stream);
   });
+}
+
+void plain_d_x(const LinearBackward& op, cudaStream_t stream) {
+  const std::int64_t N = op.x.size(0), I = op.x.size(1), O = op.weight.size(0);
+  with_compute_type(op.x.type(), [&]<class E>(std::type_identity<E>) {
+    start<E>({.a = matrix<E>(op.d_out), .b = matrix<E>(op.weight), .M = N, .N = I, .K = O},
+             FinishDX<E>{.d_x = op.d_x.as<E>(), .pre_gelu = optional<E>(op.pre_gelu), .I = I},
+             stream);
+  });
+}
+
+void plain_d_weight(const LinearBackward& op, cudaStream_t stream) {
+  const std::int64_t N = op.x.size(0), I = op.x.size(1), O = op.weight.size(0);
+  with_compute_type(op.x.type(), [&]<class E>(std::type_identity<E>) {
+    start<E>(
+        {.a = transposed<E>(op.d_out), .b = matrix<E>(op.x), .M = O, .N = I, .K = N},
+        FinishDWeight{.d_weight = op.d_weight.as<float>(), .I = I, .accumulate = op.accumulate},
+        stream);
+  });
+}
+
+void add_bias_gradient(const LinearBackward& op, cudaStream_t stream) {
+  const std::int64_t N = op.d_out.size(0), O = op.d_out.size(1);
+  with_compute_type(op.x.type(), [&]<class E>(std::type_identity<E>) {
+    column_sums<E><<<grid_of(ceil_div(O, kColumns)), kColumns * kRowGroups, 0, stream>>>(
+        op.d_bias.as<float>(), op.d_out.as<E>(), N, O, op.accumulate);
+  });
+}
+
+}  // namespace
+
+void CudaBackend::execute(const LinearForward& op) {
+  const Gemm gemm = forward_gemm(op);
+  if (Gemms::takes(gemm)) return gemms_.run(gemm);
+  plain_forward(op, stream());
   check_launch(LinearForward::kName);
 }
 
 void CudaBackend::execute(const LinearBackward& op) {
-  const std::int64_t N = op.x.size(0), I = op.x.size(1), O = op.weight.size(0);
-  with_compute_type(op.x.type(), [&]<class E>(std::type_identity<E>) {
-    if (!op.d_x.empty()) {
-      start<E>({.a = matrix<E>(op.d_out), .b = matrix<E>(op.weight), .M = N, .N = I, .K = O},
-               FinishDX<E>{.d_x = op.d_x.as<E>(), .pre_gelu = optional<E>(op.pre_gelu), .I = I},
-               stream());
-    }
-    start<E>(
-        {.a = transposed<E>(op.d_out), .b = matrix<E>(op.x), .M = O, .N = I, .K = N},
-        FinishDWeight{.d_weight = op.d_weight.as<float>(), .I = I, .accumulate = op.accumulate},
-        stream());
-    if (op.d_bias.empty()) return;
-    column_sums<E><<<grid_of(ceil_div(O, kColumns)), kColumns * kRowGroups, 0, stream()>>>(
-        op.d_bias.as<float>(), op.d_out.as<E>(), N, O, op.accumulate);
-  });
+  if (!op.d_x.empty()) {
+    const Gemm d_x = d_x_gemm(op);
+    Gemms::takes(d_x) ? gemms_.run(d_x) : plain_d_x(op, stream());
+  }
+  const Gemm d_weight = d_weight_gemm(op);
+  Gemms::takes(d_weight) ? gemms_.run(d_weight) : plain_d_weight(op, stream());
+  if (!op.d_bias.empty()) add_bias_gradient(op, stream());
   check_launch(LinearBackward::kName);
 }
 

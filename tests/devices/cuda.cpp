@@ -1,10 +1,10 @@
-#include "cuda_backend.h"
+#include "lathe/cuda.h"
 #include "support/test_device.h"
 
 namespace lathe::test {
 
 std::unique_ptr<Backend> make_test_backend(int /*threads*/) {
-  return std::make_unique<CudaBackend>();
+  return make_cuda_backend({});
 }
 
 bool is_simulated() {

@@ -57,13 +57,15 @@ cudaError_t start(const void* function, const LaunchConfiguration& configuration
         fmt::format("{}: {} bytes of dynamic shared memory, allowed are {}: cudaFuncSetAttribute",
                     name, shape.dynamic_shared_bytes, symbol->second.dynamic_shared_limit));
   }
-  try {
-    launch(*kernel, shape, pack_parameters(*kernel, arguments).data());
-  } catch (const Error& error) {
-    state.sticky_error = cudaErrorLaunchFailure;
-    return state.fail(cudaErrorLaunchFailure, error.what());
-  }
-  return cudaSuccess;
+  return state.submit([kernel, shape, parameters = pack_parameters(*kernel, arguments)] {
+    try {
+      launch(*kernel, shape, parameters.data());
+    } catch (const Error& error) {
+      runtime().sticky_error = cudaErrorLaunchFailure;
+      return runtime().fail(cudaErrorLaunchFailure, error.what());
+    }
+    return cudaSuccess;
+  });
 }
 
 cudaError_t refuse_unless(bool valid, const char* detail) {
@@ -86,6 +88,8 @@ constexpr ErrorText kErrorTexts[] = {
     {cudaErrorInvalidSymbol, "cudaErrorInvalidSymbol", "invalid device symbol"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
 };
 
 const ErrorText* find_error(cudaError_t error) {
@@ -157,6 +161,17 @@ cudaError_t RuntimeState::fail(cudaError_t error, const std::string& detail) {
   last_error = error;
   details[error] = detail;
   return error;
+}
+
+cudaError_t RuntimeState::submit(Work work) {
+  if (!captured) return work();
+  captured->push_back(std::move(work));
+  return cudaSuccess;
+}
+
+cudaError_t RuntimeState::refuse_in_capture(const char* call) {
+  if (!captured) return finish(cudaSuccess);
+  return fail(cudaErrorStreamCaptureUnsupported, fmt::format("{} during a capture", call));
 }
 
 RuntimeState& runtime() {
@@ -253,6 +268,14 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   return lathe::ptx::refuse_unless(valid, "more dynamic shared memory than a block can have");
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
+  const auto& symbols = runtime().symbols;
+  *attributes = {};
+  attributes->maxThreadsPerBlock = 1024;
+  return runtime().finish(symbols.contains(function) ? cudaSuccess
+                                                     : cudaErrorInvalidDeviceFunction);
+}
+
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int threads,
                                                           size_t) {
   *blocks = threads > 0 ? 2048 / threads : 0;
@@ -289,7 +312,7 @@ cudaError_t cudaDeviceReset() {
 }
 
 cudaError_t cudaDeviceSynchronize() {
-  return runtime().finish(cudaSuccess);
+  return runtime().refuse_in_capture("cudaDeviceSynchronize");
 }
 
 // The device.

@@ -1,5 +1,5 @@
-// The other half of the stand-in for libcudart: memory, streams and events. Everything happens at
-// once and in order, so that streams and events have little to do.
+// The other half of the stand-in for libcudart: memory, streams, events and graphs. Everything
+// happens at once and in order, so that streams and events have little to do.
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -39,7 +39,7 @@ bool ranges_fit(const void* to, const void* from, std::size_t bytes, cudaMemcpyK
   return false;
 }
 
-cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+cudaError_t copy_now(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   RuntimeState& state = runtime();
   if (state.sticky_error != cudaSuccess) return state.sticky_error;
   if (bytes == 0) return cudaSuccess;
@@ -51,13 +51,29 @@ cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind k
   return cudaSuccess;
 }
 
-cudaError_t set(void* to, int value, std::size_t bytes) {
+cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
+  return runtime().submit([=] { return copy_now(to, from, bytes, kind); });
+}
+
+cudaError_t set_now(void* to, int value, std::size_t bytes) {
   RuntimeState& state = runtime();
   if (state.sticky_error != cudaSuccess) return state.sticky_error;
   if (!on_device(to, bytes))
     return state.fail(cudaErrorInvalidValue, "fill of memory that is not all allocated");
   std::memset(to, value, bytes);
   return cudaSuccess;
+}
+
+cudaError_t set(void* to, int value, std::size_t bytes) {
+  return runtime().submit([=] { return set_now(to, value, bytes); });
+}
+
+// What cudaGraph_t and cudaGraphExec_t point to.
+using Graph = std::vector<Work>;
+
+template <class Handle>
+Graph* to_graph(Handle handle) {
+  return reinterpret_cast<Graph*>(handle);
 }
 
 cudaError_t find_variable(const void* host, Variable& variable) {
@@ -83,6 +99,7 @@ extern "C" {
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   auto& memory = machine().memory;
   *pointer = nullptr;
+  if (runtime().captured) return runtime().refuse_in_capture("cudaMalloc");
   if (bytes == 0) return runtime().finish(cudaSuccess);
   if (bytes <= lathe::ptx::kDeviceBytes - memory.allocated_bytes())
     *pointer = memory.allocate(bytes);
@@ -181,7 +198,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  return runtime().finish(cudaSuccess);
+  return runtime().refuse_in_capture("cudaStreamSynchronize");
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t) {
@@ -212,7 +229,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  return runtime().finish(cudaSuccess);
+  return runtime().refuse_in_capture("cudaEventSynchronize");
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t) {
@@ -222,6 +239,44 @@ cudaError_t cudaEventQuery(cudaEvent_t) {
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
   const auto elapsed = lathe::ptx::to_event(end)->recorded - lathe::ptx::to_event(begin)->recorded;
   *milliseconds = std::chrono::duration<float, std::milli>(elapsed).count();
+  return runtime().finish(cudaSuccess);
+}
+
+// Graphs: a capture notes what would have been done, a launch does it.
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (runtime().captured) return runtime().refuse_in_capture("cudaStreamBeginCapture");
+  runtime().captured = std::make_unique<lathe::ptx::Graph>();
+  return runtime().finish(cudaSuccess);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  auto captured = std::move(runtime().captured);
+  *graph = reinterpret_cast<cudaGraph_t>(captured.release());
+  return runtime().finish(*graph == nullptr ? cudaErrorInvalidValue : cudaSuccess);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long) {
+  auto* copied = new lathe::ptx::Graph(*lathe::ptx::to_graph(graph));
+  *executable = reinterpret_cast<cudaGraphExec_t>(copied);
+  return runtime().finish(cudaSuccess);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  for (const lathe::ptx::Work& work : *lathe::ptx::to_graph(executable)) {
+    const cudaError_t error = work();
+    if (error != cudaSuccess) return error;
+  }
+  return runtime().finish(cudaSuccess);
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete lathe::ptx::to_graph(graph);
+  return runtime().finish(cudaSuccess);
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete lathe::ptx::to_graph(executable);
   return runtime().finish(cudaSuccess);
 }
 

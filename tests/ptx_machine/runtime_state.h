@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -24,6 +25,9 @@ struct LaunchConfiguration {
   cudaStream_t stream;
 };
 
+// Work on a stream.
+using Work = std::function<cudaError_t()>;
+
 struct RuntimeState {
   RuntimeState();  // reads LATHE_PTX_ORDER, LATHE_PTX_SEED and LATHE_PTX_RACES
 
@@ -31,12 +35,19 @@ struct RuntimeState {
   std::map<const void*, RegisteredSymbol> symbols;
   std::vector<LaunchConfiguration> pushed;
   cudaError_t last_error = cudaSuccess;
-  cudaError_t sticky_error = cudaSuccess;      // a kernel failed: the context is lost
-  std::map<cudaError_t, std::string> details;  // what the machine said
+  cudaError_t sticky_error = cudaSuccess;       // a kernel failed: the context is lost
+  std::map<cudaError_t, std::string> details;   // what the machine said
+  std::unique_ptr<std::vector<Work>> captured;  // while a stream is captured
 
   // Remembers an error as the last one; success, or a lost context, is passed on.
   cudaError_t finish(cudaError_t error);
   cudaError_t fail(cudaError_t error, const std::string& detail);
+
+  // Does the work now or, during a capture, when the graph is launched.
+  cudaError_t submit(Work work);
+
+  // An error during a capture, which may not wait for the device or take memory.
+  cudaError_t refuse_in_capture(const char* call);
 };
 
 RuntimeState& runtime();

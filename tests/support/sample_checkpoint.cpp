@@ -54,6 +54,7 @@ CheckpointData SampleCheckpoint::data(std::int64_t step) {
                     .wall_seconds = 0.1,
                     .best_val_loss = 1.0 / 3.0,
                     .best_val_step = step / 2},
+          .plans = "",
           .model = model(),
           .optimizer = optimizer()};
 }

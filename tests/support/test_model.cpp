@@ -8,8 +8,10 @@
 
 namespace lathe::test {
 
-TestModel::TestModel(const Spec& spec)
-    : backend_(make_test_backend(spec.threads)),
+TestModel::TestModel(const Spec& spec) : TestModel(spec, make_test_backend(spec.threads)) {}
+
+TestModel::TestModel(const Spec& spec, std::unique_ptr<Backend> backend)
+    : backend_(std::move(backend)),
       model_(*backend_, spec.config, spec.options),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(), spec.adamw) {}
 
@@ -44,7 +46,16 @@ double TestModel::forward_backward(const Batch& step, std::span<const std::int64
     begin += size;
   }
   if (begin != step.tokens.size()) throw std::logic_error("the cuts are not the whole step");
-  return double{model_.loss_sum()} / tokens;
+  return double{loss_sum()} / tokens;
+}
+
+float TestModel::loss_sum() {
+  return to_floats(*backend_, model_.loss_sum()).front();
+}
+
+AdamW::Sums TestModel::update(std::int64_t step, double learning_rate) {
+  adamw_.update(step, learning_rate, model_.loss_sum());
+  return adamw_.sums();
 }
 
 double TestModel::forward_backward(const Batch& step) {

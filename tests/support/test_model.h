@@ -21,7 +21,8 @@ class TestModel {
     int threads = 1;
   };
 
-  explicit TestModel(const Spec& spec);
+  explicit TestModel(const Spec& spec);  // on make_test_backend()
+  TestModel(const Spec& spec, std::unique_ptr<Backend> backend);
 
   Backend& backend() { return *backend_; }
   Gpt2& model() { return model_; }
@@ -39,6 +40,11 @@ class TestModel {
   // loss.
   double forward_backward(const Batch& step, std::span<const std::int64_t> cuts);
   double forward_backward(const Batch& step);  // in one micro-batch
+
+  // Of the last forward_backward, in nats over all its tokens.
+  float loss_sum();
+
+  AdamW::Sums update(std::int64_t step, double learning_rate);
 
   // A parameter's part of flat memory (values, gradients, m, v), without padding rows, as floats.
   std::vector<float> values(const ParameterSpec& spec, const Tensor& flat);

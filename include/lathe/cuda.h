@@ -1,0 +1,24 @@
+// The CUDA backend as the rest of the program sees it. kernels/no_cuda/ takes its
+// place in a build without nvcc.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "lathe/backend.h"
+
+namespace lathe {
+
+struct CudaOptions {
+  bool tf32 = false;        // fp32 products on tensor cores, with 10-bit significands
+  bool gemm_tuning = true;  // time the candidates for each product; false: take the first
+  bool graph = true;        // record repeated work once and replay it
+};
+
+// Why there is no GPU to train on, in a few words; empty: there is one.
+std::string why_no_gpu();
+
+// Errors: usage, when there is no GPU or none that this build has code for.
+std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options);
+
+}  // namespace lathe
