@@ -79,8 +79,8 @@ void update_task(const AdamWUpdate& op, ElementRange task, const Coefficients& d
 
 void CpuBackend::execute(const AdamWUpdate& op) {
   const std::int64_t P = op.parameter.count();
-  const bool is_finite = std::isfinite(op.grad_square_sum.as<float>()[0]) &&
-                         std::isfinite(op.loss_sum.as<float>()[0]);
+  const bool is_finite =
+      std::isfinite(op.grad_square_sum.as<float>()[0]) && std::isfinite(op.loss_sum.as<float>()[0]);
   if (!is_finite) return;
   const Coefficients k = coefficients(op);
   with_compute_type(op.parameter.type(), [&]<class E>(std::type_identity<E>) {
