@@ -10,4 +10,16 @@ double Backend::synchronized_now() {
   return std::chrono::duration<double>(now).count();
 }
 
+void Backend::start_profiling() {
+  synchronize();
+  set_profiler(true);
+  is_profiled_ = true;
+}
+
+void Backend::stop_profiling() {
+  synchronize();
+  set_profiler(false);
+  is_profiled_ = false;
+}
+
 }  // namespace lathe

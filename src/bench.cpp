@@ -6,10 +6,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "bench_floor.h"
 #include "lathe/adamw.h"
-#include "lathe/arena.h"
 #include "lathe/commands.h"
-#include "lathe/machine_rates.h"
 #include "lathe/model_files.h"
 #include "lathe/plan.h"
 #include "lathe/random.h"
@@ -100,41 +99,13 @@ class BenchRun {
   std::int64_t updates_ = 0;
 };
 
-// What a step takes at least: its matrix products, each at the best tiling that is found for it
-// alone, and the optimizer's bytes at the speed of memory.
-struct Floor {
-  MemoryRates memory;
-  double products = 0, optimizer = 0;  // seconds
-  double flops = 0;                    // of the products
-
-  double seconds() const { return products + optimizer; }
-};
-
-Floor measure_floor(const Options& options, const ModelConfig& config, double optimizer_bytes) {
-  const int threads = options.threads > 0 ? static_cast<int>(options.threads) : available_threads();
-  const DType compute = parse_precision(options.precision);
-  const std::int64_t N = options.micro_batch * options.seq_len, C = config.channels;
-  const std::int64_t whole_micro_steps = options.batch_tokens / N;
-  const auto micro_steps = static_cast<double>(whole_micro_steps);
-  Arena measuring;
-  const Activations activations = lay_out_activations(
-      measuring, config, training_model_options(options), options.micro_batch, options.seq_len);
-  Floor floor{.memory = measure_memory_rates(threads)};
-  floor.optimizer = optimizer_bytes / floor.memory.triad;
-  const auto add = [&](std::int64_t layers, const LinearSize& size) {
-    if (layers == 0 || size.N == 0) return;
-    const LinearRates rates = measure_linear(threads, compute, size);
-    floor.products += micro_steps * static_cast<double>(layers) * rates.best_seconds;
-    floor.flops += micro_steps * static_cast<double>(layers) * rates.flops;
-  };
-  add(config.layers, {.N = N, .I = C, .O = 3 * C});
-  add(config.layers, {.N = N, .I = C, .O = C});
-  add(config.layers, {.N = N, .I = C, .O = 4 * C});
-  add(config.layers, {.N = N, .I = 4 * C, .O = C});
-  const std::int64_t rows = activations.logits.size(0), Vp = config.padded_vocab();
-  add(N / rows, {.N = rows, .I = C, .O = Vp});
-  add(1, {.N = N % rows, .I = C, .O = Vp});
-  return floor;
+// Of model and step, by the formula that llm.c and others quote: 6 for each parameter and token,
+// and attention as if it were not causal.
+double utilization(const Options& options, const ModelConfig& config, std::int64_t parameters,
+                   double step_seconds, double product_rate) {
+  const auto per_token =
+      static_cast<double>(6 * parameters + 12 * config.layers * config.channels * options.seq_len);
+  return per_token * static_cast<double>(options.batch_tokens) / step_seconds / product_rate;
 }
 
 }  // namespace
@@ -155,9 +126,10 @@ int bench_command(const Options& given) {
   const double traced = run.step();
   backend->set_tracer(nullptr);
 
-  const Floor floor = measure_floor(options, config, breakdown.bytes(AdamWUpdate::kName));
-
   const double step = median(seconds);
+  const std::int64_t parameters = parameter_count(run.model().specs());
+  const Floor floor = measure_floor(options, config, *backend, breakdown.bytes(AdamWUpdate::kName));
+  const double mfu = utilization(options, config, parameters, step, floor.product_rate);
   const double rate = static_cast<double>(options.batch_tokens) / step;
   if (options.json) {
     nlohmann::ordered_json operations = nlohmann::ordered_json::array();
@@ -168,31 +140,32 @@ int bench_command(const Options& given) {
                             {"gflops_per_second", 1e-9 * entry.cost.flops / entry.seconds},
                             {"gbytes_per_second", 1e-9 * entry.cost.bytes / entry.seconds}});
     }
-    const nlohmann::ordered_json json = {
-        {"step_ms", 1e3 * step},
-        {"tokens_per_second", rate},
-        {"steps", options.steps},
-        {"device", backend->description()},
-        {"precision", options.precision},
-        {"parameters", parameter_count(run.model().specs())},
-        {"floor_ms", 1e3 * floor.seconds()},
-        {"times_floor", step / floor.seconds()},
-        {"product_gflops_per_second", 1e-9 * floor.flops / floor.products},
-        {"copy_gbytes_per_second", 1e-9 * floor.memory.copy},
-        {"triad_gbytes_per_second", 1e-9 * floor.memory.triad},
-        {"operations", operations}};
+    const nlohmann::ordered_json json = {{"step_ms", 1e3 * step},
+                                         {"tokens_per_second", rate},
+                                         {"steps", options.steps},
+                                         {"device", backend->description()},
+                                         {"precision", options.precision},
+                                         {"parameters", parameters},
+                                         {"mfu", mfu},
+                                         {"floor_ms", 1e3 * floor.seconds()},
+                                         {"times_floor", step / floor.seconds()},
+                                         {"product_gflops_per_second", 1e-9 * floor.product_rate},
+                                         {"copy_gbytes_per_second", 1e-9 * floor.copy},
+                                         {"triad_gbytes_per_second", 1e-9 * floor.triad},
+                                         {"operations", operations}};
     fmt::print("{}\n", json.dump());
     return 0;
   }
   fmt::print("{} | {} | {} parameters | {} tokens a step\n", backend->description(),
-             options.precision, parameter_count(run.model().specs()), options.batch_tokens);
-  fmt::print("step {:.1f} ms (median of {}) | {:.0f} tokens/s\n", 1e3 * step, options.steps, rate);
+             options.precision, parameters, options.batch_tokens);
+  fmt::print(
+      "step {:.1f} ms (median of {}) | {:.0f} tokens/s | MFU {:.1f} % of the products' rate\n",
+      1e3 * step, options.steps, rate, 100 * mfu);
   fmt::print(
       "floor {:.1f} ms: matrix products {:.1f} ms at {:.0f} GFLOP/s, AdamW {:.1f} ms at "
       "{:.1f} GB/s (triad; copy {:.1f}) | step is {:.2f} of it\n\n",
-      1e3 * floor.seconds(), 1e3 * floor.products, 1e-9 * floor.flops / floor.products,
-      1e3 * floor.optimizer, 1e-9 * floor.memory.triad, 1e-9 * floor.memory.copy,
-      step / floor.seconds());
+      1e3 * floor.seconds(), 1e3 * floor.products, 1e-9 * floor.product_rate, 1e3 * floor.optimizer,
+      1e-9 * floor.triad, 1e-9 * floor.copy, step / floor.seconds());
   fmt::print("{:<22}{:>7}{:>11}{:>8}{:>11}{:>9}\n", "operation", "calls", "ms", "share", "GFLOP/s",
              "GB/s");
   double inside = 0;

@@ -414,6 +414,14 @@ const OptionSpec kOptions[] = {
      .group = device,
      .commands = kModels,
      .help = "On a GPU, the gemm_plans.json of an earlier run, to get its very bits"},
+    {.name = "profile-steps",
+     .member = &Options::profile_steps,
+     .value = "A:B",
+     .group = device,
+     .commands = kTrain,
+     .help =
+         "On a GPU, the steps that a profiler such as Nsight Systems sees, with every operation "
+         "under its name"},
     {.name = "graph",
      .member = &Options::graph,
      .initial = "true",

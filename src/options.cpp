@@ -198,6 +198,16 @@ ModelConfig model_config(const Options& options) {
   return config;
 }
 
+StepRange parse_step_range(const std::string& text) {
+  const std::size_t colon = std::min(text.find(':'), text.size());
+  const auto first = parse_integer(text.substr(0, colon), {.least = 1});
+  const auto last = parse_integer(text.substr(std::min(colon + 1, text.size())), {.least = 1});
+  if (!first || !last || *last < *first) {
+    usage_error(fmt::format("--profile-steps {}: must be A:B, two step numbers from 1 on", text));
+  }
+  return {*first, *last};
+}
+
 bool uses_gpu(const Options& options) {
   return options.device == "cuda" || (options.device == "auto" && why_no_gpu().empty());
 }
@@ -227,6 +237,13 @@ void resolve(Options& options) {
   }
   if (options.precision.empty()) options.precision = uses_gpu(options) ? "bf16" : "fp32";
   if (options.threads == 0) options.threads = available_threads();
+  if (!options.profile_steps.empty()) {
+    parse_step_range(options.profile_steps);
+    if (!uses_gpu(options)) {
+      usage_error(fmt::format("--profile-steps {}: is for GPUs, this run is on the CPU",
+                              options.profile_steps));
+    }
+  }
 }
 
 }  // namespace lathe

@@ -70,6 +70,7 @@ class Trainer {
   Step train_step();
   void log_step(const Step& step);
   void require_finite(const Step& step) const;
+  void follow_profiler();
   void validate();
   void save();
   void show_sample();
@@ -92,6 +93,7 @@ class Trainer {
   std::optional<DataLoader> loader_;
   std::optional<RunFolder> folder_;
   std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
+  std::optional<StepRange> profiled_;
   RunResult result_;
   std::int64_t saved_step_ = -1, validated_step_ = -1;
   double started_ = now(), earlier_seconds_ = 0, training_seconds_ = 0;
@@ -115,6 +117,7 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
       is_new_(!start),
       tokens_(static_cast<std::size_t>(options.micro_batch * options.seq_len)),
       targets_(tokens_.size()) {
+  if (!options_.profile_steps.empty()) profiled_ = parse_step_range(options_.profile_steps);
   if (!options_.gemm_plans.empty()) {
     backend_->restore_plans(read_file(options_.gemm_plans, ExitCode::usage));
   } else if (start && !start->plans.empty()) {
@@ -166,6 +169,7 @@ int Trainer::run() {
   watch_stop_signals();
   try {
     while (state_.step < end && stop_signal() == 0) {
+      follow_profiler();
       log_step(train_step());
       for (const std::string& message : backend_->take_messages()) folder_->say(message);
       if (state_.step == end) break;
@@ -252,6 +256,13 @@ void Trainer::log_step(const Step& step) {
         100.0 * static_cast<double>(state_.step) / static_cast<double>(horizon_.steps), loss, norm,
         lr, 1e3 * seconds, format_rate(rate), format_duration(left / average)));
   }
+}
+
+// The profiler sees whole steps.
+void Trainer::follow_profiler() {
+  if (!profiled_) return;
+  if (state_.step + 1 == profiled_->first) backend_->start_profiling();
+  if (state_.step == profiled_->last) backend_->stop_profiling();
 }
 
 // A fresh model knows nothing: its loss is that of a uniform guess.

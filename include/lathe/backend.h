@@ -43,10 +43,11 @@ class Backend {
   template <class Op>
   void run(const Op& op) {
     check(op);
-    if (tracer_ == nullptr) return execute(op);
-    const double start = synchronized_now();
+    if (is_profiled_) begin_range(Op::kName);
+    const double start = is_traced() ? synchronized_now() : 0;
     execute(op);
-    tracer_->record(Op::kName, cost(op), synchronized_now() - start);
+    if (is_traced()) tracer_->record(Op::kName, cost(op), synchronized_now() - start);
+    if (is_profiled_) end_range();
   }
 
   virtual std::string description() const = 0;  // "cpu, 4 threads, AVX-512"
@@ -72,7 +73,16 @@ class Backend {
   void set_tracer(Tracer* tracer) { tracer_ = tracer; }
   bool is_traced() const { return tracer_ != nullptr; }
 
+  // Between them a profiler that is attached sees every operation under its name.
+  void start_profiling();
+  void stop_profiling();
+  bool is_profiled() const { return is_profiled_; }
+
  protected:
+  virtual void set_profiler(bool /*on*/) {}
+  virtual void begin_range(const char* /*name*/) {}
+  virtual void end_range() {}
+
   virtual void execute(const EmbeddingForward& op) = 0;
   virtual void execute(const EmbeddingBackward& op) = 0;
   virtual void execute(const LayerNormForward& op) = 0;
@@ -92,6 +102,7 @@ class Backend {
   double synchronized_now();  // seconds, after all work given so far has ended
 
   Tracer* tracer_ = nullptr;
+  bool is_profiled_ = false;
 };
 
 // Threads this process may use: its affinity mask and cgroup CPU quota, at least 1.

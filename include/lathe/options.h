@@ -60,8 +60,9 @@ struct Options {
   std::int64_t threads = 0;  // 0: what this process may use
   std::string recompute;     // none | block
   bool tf32 = false, graph = false;
-  std::string gemm_tuning;  // on | off
-  std::string gemm_plans;   // file to take plans from
+  std::string gemm_tuning;    // on | off
+  std::string gemm_plans;     // file to take plans from
+  std::string profile_steps;  // "A:B"; parse_step_range
 
   // Other commands
   std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS
@@ -88,6 +89,12 @@ Options default_options();
 // Throws Error: usage for anything wrong with an option, checkpoint for --resume without a run.
 Options parse_options(Command command, std::span<const std::string> args,
                       const Environment& environment);
+
+// Steps A to B of "A:B", counted from 1. Throws Error(usage) naming --profile-steps.
+struct StepRange {
+  std::int64_t first, last;
+};
+StepRange parse_step_range(const std::string& text);
 
 // The sizes of --model with --layers and so on in their place. vocab is 0 unless given: the data's.
 ModelConfig model_config(const Options& options);

@@ -1,6 +1,8 @@
 #include "cuda_backend.h"
 
+#include <cuda_profiler_api.h>
 #include <fmt/format.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include "lathe/error.h"
 #include "launch.h"
@@ -137,6 +139,18 @@ void CudaBackend::restore_plans(const std::string& plans) {
 
 std::vector<std::string> CudaBackend::take_messages() {
   return gemms_.take_messages();
+}
+
+void CudaBackend::set_profiler(bool on) {
+  cuda::check(on ? cudaProfilerStart() : cudaProfilerStop(), "cudaProfilerStart");
+}
+
+void CudaBackend::begin_range(const char* name) {
+  nvtxRangePushA(name);
+}
+
+void CudaBackend::end_range() {
+  nvtxRangePop();
 }
 
 std::unique_ptr<Recorder> CudaBackend::make_recorder() {

@@ -35,6 +35,10 @@ class CudaBackend final : public Backend {
   std::int64_t scratch_generation() const { return scratch_floats_; }
 
  protected:
+  void set_profiler(bool on) override;
+  void begin_range(const char* name) override;
+  void end_range() override;
+
   void execute(const EmbeddingForward& op) override;
   void execute(const EmbeddingBackward& op) override;
   void execute(const LayerNormForward& op) override;

@@ -25,7 +25,7 @@ OwnedGraphExec record(cudaStream_t stream, const std::function<void()>& work) {
 }  // namespace
 
 void Recordings::run(const std::string& key, const std::function<void()>& work) {
-  if (backend_.is_traced()) return work();
+  if (backend_.is_traced() || backend_.is_profiled()) return work();
   if (scratch_generation_ != backend_.scratch_generation()) recordings_.clear();
   scratch_generation_ = backend_.scratch_generation();
   const auto found = recordings_.find(key);

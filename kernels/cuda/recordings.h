@@ -19,7 +19,8 @@ class Recordings final : public Recorder {
   explicit Recordings(const CudaBackend& backend) : backend_(backend) {}
 
   // The first call with a key does the work itself, which may choose plans and take scratch memory;
-  // the second records it; from then on the record is replayed. Under a tracer all is done itself.
+  // the second records it; from then on the record is replayed. Under a tracer or a profiler the
+  // work itself is done.
   void run(const std::string& key, const std::function<void()>& work) override;
 
  private:

@@ -355,6 +355,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return cudaMemGetInfo(&free_bytes, &properties->totalGlobalMem);
 }
 
+cudaError_t cudaProfilerStart() {
+  return runtime().refuse_in_capture("cudaProfilerStart");
+}
+
+cudaError_t cudaProfilerStop() {
+  return runtime().refuse_in_capture("cudaProfilerStop");
+}
+
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;

@@ -1,0 +1,25 @@
+// The least that a training step can take on this machine, measured: the yardstick of `lathe
+// bench`.
+#pragma once
+
+#include "lathe/backend.h"
+#include "lathe/model_config.h"
+#include "lathe/options.h"
+
+namespace lathe {
+
+struct Floor {
+  double products;      // seconds of a step's matrix products
+  double optimizer;     // seconds in which the optimizer's bytes pass through memory
+  double product_rate;  // flops per second. CPU: of the step's own shapes, each at its best tiling;
+                        // GPU: of one large product
+  double copy, triad;   // bytes per second. CPU: a = b, a = b + s c; GPU: a = b for both
+
+  double seconds() const { return products + optimizer; }
+};
+
+// `optimizer_bytes`: read and written by one update.
+Floor measure_floor(const Options& options, const ModelConfig& config, Backend& backend,
+                    double optimizer_bytes);
+
+}  // namespace lathe
