@@ -2,7 +2,7 @@
 """Plants the faults of tests/faults.toml in the CUDA kernels, one at a time, and says which the tests
 catch. Needs nvcc; scripts/mutation_test.sh builds what this starts from.
 
-    scripts/mutation_test.py [--jobs N] [WORD]    only faults whose file or test has WORD in its name
+    scripts/mutation_test.py [--jobs N] [WORD]    only faults with WORD in file, test or what they replace
 
 A fault's kernel is compiled alone, to PTX, and linked before the library that holds the right one.
 Exit code 1 when fewer than 95 % are caught.
@@ -33,10 +33,13 @@ def command_of(target):
 
 
 def source_of(fault):
-    """The kernel to compile: the file itself, or for a header the file of the test's operation."""
+    """The kernel to compile: the file itself, or for a header the fault's `source`, or the file of the
+    test's operation."""
     path = pathlib.Path(fault["file"])
     if path.suffix == ".cu":
         return path.name
+    if "source" in fault:
+        return fault["source"]
     return fault["test"].removeprefix("cuda_").removesuffix("_test") + ".cu"
 
 
@@ -92,7 +95,7 @@ def main():
     parser.add_argument("word", nargs="?", default="")
     args = parser.parse_args()
     faults = [fault for fault in tomllib.loads((ROOT / "tests/faults.toml").read_text())["fault"]
-              if args.word in fault["file"] + fault["test"]]
+              if any(args.word in fault[key] for key in ("file", "test", "find"))]
     for test in sorted({fault["test"] for fault in faults}):
         if not all(passes(BUILD / "tests" / test, order) for order in ("forward", "reverse")):
             sys.exit(f"{test} fails without any fault")

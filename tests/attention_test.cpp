@@ -37,16 +37,40 @@ struct Passes {
   std::vector<float> out, log_sum_exp, d_qkv;
 };
 
-Passes run_attention(const Case& c, std::vector<float> qkv, std::vector<float> d_out) {
+// Where operands begin, in elements of their memory.
+struct Offsets {
+  std::int64_t qkv = 0, d_out = 0, out = 0, d_qkv = 0;
+};
+
+class Operand {
+ public:
+  Operand(Backend& backend, DType type, std::initializer_list<std::int64_t> shape,
+          std::vector<float> values, std::int64_t offset) {
+    values.insert(values.begin(), static_cast<std::size_t>(offset), kNan);
+    const auto count = static_cast<std::int64_t>(values.size());
+    memory_ = to_device(backend, type, {count}, values);
+    auto* begin = static_cast<std::byte*>(memory_.tensor().data());
+    view_ = Tensor(begin + offset * size_of(type), type, shape);
+  }
+  operator Tensor() const { return view_; }
+
+ private:
+  DeviceTensor memory_;
+  Tensor view_;
+};
+
+Passes run_attention(const Case& c, std::vector<float> qkv, std::vector<float> d_out,
+                     const Offsets& offsets = {}) {
   const AttentionShape& s = c.shape;
   auto backend = make_test_backend();
-  const auto device_qkv = to_device(*backend, c.type, {s.B, s.T, 3 * s.C}, qkv);
-  const auto device_d_out = to_device(*backend, c.type, {s.B, s.T, s.C}, d_out);
-  const auto out = zeros(*backend, c.type, {s.B, s.T, s.C});
-  const auto log_sum_exp = zeros(*backend, DType::fp32, {s.B, s.H, s.T});
   // Written, not added to, and every element of it: a leftover would show.
-  const std::vector<float> dirt(static_cast<std::size_t>(3 * elements(s)), kNan);
-  const auto d_qkv = to_device(*backend, c.type, {s.B, s.T, 3 * s.C}, dirt);
+  const std::vector<float> dirt(static_cast<std::size_t>(elements(s)), kNan);
+  const std::vector<float> d_qkv_dirt(static_cast<std::size_t>(3 * elements(s)), kNan);
+  const Operand device_qkv(*backend, c.type, {s.B, s.T, 3 * s.C}, qkv, offsets.qkv);
+  const Operand device_d_out(*backend, c.type, {s.B, s.T, s.C}, d_out, offsets.d_out);
+  const Operand out(*backend, c.type, {s.B, s.T, s.C}, dirt, offsets.out);
+  const Operand d_qkv(*backend, c.type, {s.B, s.T, 3 * s.C}, d_qkv_dirt, offsets.d_qkv);
+  const auto log_sum_exp = zeros(*backend, DType::fp32, {s.B, s.H, s.T});
   backend->run(AttentionForward{.out = out, .log_sum_exp = log_sum_exp, .qkv = device_qkv});
   backend->run(AttentionBackward{.d_qkv = d_qkv,
                                  .d_out = device_d_out,
@@ -65,19 +89,43 @@ Passes run_random(const Case& c, float scale = 1.0f) {
                        normal_floats(elements(c.shape), 2));
 }
 
+// Head sizes at which a GPU's tensor cores are used.
+bool may_use_tensor_cores(const Case& c) {
+  const std::int64_t D = c.shape.C / c.shape.H;
+  return c.type == DType::bf16 && (D == 32 || D == 64 || D == 128);
+}
+
+// Tensor cores take probabilities and the gradients of scores as bf16, too: each term of a sum is
+// rounded once more. The terms' errors are independent, and so the error of sums is to the sums as
+// that of terms is to terms: that of rounding once. It is independent of the result's: squares add.
+double roundings(const Case& c) {
+  return may_use_tensor_cores(c) ? std::sqrt(2.0) : 1.0;
+}
+
+// Of a whole tensor.
+double norm_tolerance(const Case& c, std::size_t count) {
+  return kArithmetic + roundings(c) * rounding_in_norm(c.type, count);
+}
+
+// Of one head at one position, where few terms may make most of a sum.
+double row_tolerance(const Case& c) {
+  return 2 * kArithmetic + roundings(c) * rounding_of_each(c.type);
+}
+
 class AttentionAt : public testing::TestWithParam<Case> {};
 
 TEST_P(AttentionAt, MatchesLoops) {
   const Case& c = GetParam();
+  const auto head_size = static_cast<std::size_t>(c.shape.C / c.shape.H);
   const Passes run = run_random(c);
   const reference::Attention expected = reference::attention(widen(run.qkv), c.shape);
-  EXPECT_TRUE(
-      near_in_norm(run.out, expected.out, kArithmetic + rounding_in_norm(c.type, run.out.size())));
+  EXPECT_TRUE(near_in_norm(run.out, expected.out, norm_tolerance(c, run.out.size())));
+  EXPECT_TRUE(near_in_rows(run.out, expected.out, head_size, row_tolerance(c)));
   EXPECT_TRUE(near_each(run.log_sum_exp, expected.log_sum_exp, 2e-6, 1e-6));
   const Doubles d_qkv =
       reference::attention_gradient(widen(run.d_out), widen(run.qkv), widen(run.out), c.shape);
-  EXPECT_TRUE(
-      near_in_norm(run.d_qkv, d_qkv, kArithmetic + rounding_in_norm(c.type, run.d_qkv.size())));
+  EXPECT_TRUE(near_in_norm(run.d_qkv, d_qkv, norm_tolerance(c, run.d_qkv.size())));
+  EXPECT_TRUE(near_in_rows(run.d_qkv, d_qkv, head_size, row_tolerance(c)));
 }
 
 std::vector<Case> cases() {
@@ -93,6 +141,18 @@ std::vector<Case> cases() {
              AttentionShape{.B = 1, .T = 200, .C = 80, .H = 1},
          }) {
       result.push_back({shape, type});
+    }
+  }
+  for (const std::int64_t D : {32, 64, 128}) {
+    for (const AttentionShape& shape : {
+             AttentionShape{.B = 2, .T = 1, .C = D, .H = 1},
+             AttentionShape{.B = 2, .T = 17, .C = 3 * D, .H = 3},
+             AttentionShape{.B = 1, .T = 64, .C = 2 * D, .H = 2},
+             AttentionShape{.B = 2, .T = 65, .C = D, .H = 1},
+             AttentionShape{.B = 1, .T = 130, .C = D, .H = 1},
+             AttentionShape{.B = 1, .T = 290, .C = 2 * D, .H = 2},
+         }) {
+      result.push_back({shape, DType::bf16});
     }
   }
   return result;
@@ -121,34 +181,64 @@ TEST(AttentionGradient, MatchesCentralDifferences) {
   }
 }
 
+// Also where 16 bytes at a time cannot be read or written.
+TEST(Attention, TakesOperandsThatBeginAnywhere) {
+  const Case c{.shape = {.B = 1, .T = 17, .C = 128, .H = 2}, .type = DType::bf16};
+  for (const Offsets& offsets :
+       {Offsets{.qkv = 1}, Offsets{.d_out = 1}, Offsets{.out = 1}, Offsets{.d_qkv = 1}}) {
+    const Passes run = run_attention(c, normal_floats(3 * elements(c.shape), 1),
+                                     normal_floats(elements(c.shape), 2), offsets);
+    const reference::Attention expected = reference::attention(widen(run.qkv), c.shape);
+    const Doubles d_qkv =
+        reference::attention_gradient(widen(run.d_out), widen(run.qkv), widen(run.out), c.shape);
+    EXPECT_TRUE(near_in_rows(run.out, expected.out, 64, row_tolerance(c)));
+    EXPECT_TRUE(near_in_rows(run.d_qkv, d_qkv, 64, row_tolerance(c)));
+  }
+}
+
+TEST(Attention, RunsGiveTheSameBits) {
+  const Case c{.shape = {.B = 1, .T = 130, .C = 64, .H = 1}, .type = DType::bf16};
+  const Passes first = run_random(c), second = run_random(c);
+  EXPECT_EQ(first.out, second.out);
+  EXPECT_EQ(first.log_sum_exp, second.log_sum_exp);
+  EXPECT_EQ(first.d_qkv, second.d_qkv);
+}
+
 // Scores of thousands: exp must not overflow, and probabilities are nearly one-hot. An error of
 // one ulp of the score is then an error of 1e-4 of a probability.
 TEST(Attention, LargeScoresDoNotOverflow) {
-  const AttentionShape shape{.B = 1, .T = 70, .C = 16, .H = 1};
-  const Passes run = run_random({shape, DType::fp32}, 50.0f);
-  const reference::Attention expected = reference::attention(widen(run.qkv), shape);
-  EXPECT_TRUE(near_in_norm(run.out, expected.out, 1e-3));
-  EXPECT_TRUE(near_each(run.log_sum_exp, expected.log_sum_exp, 0, 1e-6));
+  for (const Case& c : {Case{{.B = 1, .T = 70, .C = 16, .H = 1}, DType::fp32},
+                        Case{{.B = 1, .T = 70, .C = 64, .H = 1}, DType::bf16}}) {
+    const Passes run = run_random(c, 50.0f);
+    const reference::Attention expected = reference::attention(widen(run.qkv), c.shape);
+    EXPECT_TRUE(near_in_norm(run.out, expected.out, 1e-3 + norm_tolerance(c, run.out.size())));
+    EXPECT_TRUE(near_each(run.log_sum_exp, expected.log_sum_exp, 0, 1e-6));
+    for (const float value : run.d_qkv) EXPECT_TRUE(std::isfinite(value));
+  }
 }
 
 // A NaN in the query of one position spoils that position of that head alone; one in a key spoils
 // every later position.
 TEST(Attention, NanSpreadsToWhatDependsOnIt) {
-  const AttentionShape shape{.B = 1, .T = 70, .C = 8, .H = 2};
-  const std::vector<float> clean = normal_floats(3 * elements(shape), 1);
-  const std::vector<float> d_out = normal_floats(elements(shape), 2);
-  constexpr std::size_t kPosition = 66, kRow = 24;
+  for (const Case& c : {Case{{.B = 1, .T = 70, .C = 8, .H = 2}, DType::fp32},
+                        Case{{.B = 1, .T = 70, .C = 128, .H = 2}, DType::bf16}}) {
+    const auto C = static_cast<std::size_t>(c.shape.C);
+    const std::vector<float> clean = normal_floats(3 * elements(c.shape), 1);
+    const std::vector<float> d_out = normal_floats(elements(c.shape), 2);
+    constexpr std::size_t kPosition = 66;
 
-  std::vector<float> qkv = clean;
-  qkv[kPosition * kRow] = kNan;  // query, head 0
-  const Passes query = run_attention({shape, DType::fp32}, qkv, d_out);
-  qkv = clean;
-  qkv[3 * kRow + 8] = kNan;  // key, head 0
-  const Passes key = run_attention({shape, DType::fp32}, qkv, d_out);
-  for (std::size_t t = 0; t < 70; ++t) {
-    EXPECT_EQ(std::isnan(query.out[t * 8]), t == kPosition) << t;
-    EXPECT_EQ(std::isnan(key.out[t * 8]), t >= 3) << t;
-    EXPECT_FALSE(std::isnan(query.out[t * 8 + 4]) || std::isnan(key.out[t * 8 + 4])) << t;
+    std::vector<float> qkv = clean;
+    qkv[kPosition * 3 * C] = kNan;  // query, head 0
+    const Passes query = run_attention(c, qkv, d_out);
+    qkv = clean;
+    qkv[3 * 3 * C + C] = kNan;  // key, head 0
+    const Passes key = run_attention(c, qkv, d_out);
+    for (std::size_t t = 0; t < 70; ++t) {
+      const std::size_t head_0 = t * C, head_1 = head_0 + C / 2;
+      EXPECT_EQ(std::isnan(query.out[head_0]), t == kPosition) << t;
+      EXPECT_EQ(std::isnan(key.out[head_0]), t >= 3) << t;
+      EXPECT_FALSE(std::isnan(query.out[head_1]) || std::isnan(key.out[head_1])) << t;
+    }
   }
 }
 

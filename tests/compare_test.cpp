@@ -27,6 +27,15 @@ TEST(NearInNorm, IsAbsoluteBesideZero) {
   EXPECT_FALSE(near_in_norm(Floats{0, 0.03f}, Doubles{0, 0}, 0.02));
 }
 
+TEST(NearInRows, BoundsTheDifferenceOfEachRow) {
+  const Doubles expected{30, 40, 3, 4};  // a row's norm is usually 35.5; these have 50 and 5
+  EXPECT_TRUE(near_in_rows(Floats{30, 48, 3, 4}, expected, 2, 0.1));
+  EXPECT_FALSE(near_in_rows(Floats{30, 49, 3, 4}, expected, 2, 0.1));
+  EXPECT_TRUE(near_in_rows(Floats{30, 40, 7, 4}, expected, 2, 0.1));
+  EXPECT_FALSE(near_in_rows(Floats{30, 40, 8, 4}, expected, 2, 0.1));
+  EXPECT_TRUE(near_in_rows(Floats{30, 40, 8, 4}, expected, 4, 0.1));
+}
+
 TEST(NearEach, BoundsEveryElement) {
   EXPECT_TRUE(near_each(Floats{1, 100}, Doubles{1.5, 101}, 0.5, 0.005));
   EXPECT_FALSE(near_each(Floats{1, 100}, Doubles{1.6, 101}, 0.5, 0.005));
@@ -43,6 +52,8 @@ TEST(Near, RejectsAnotherSize) {
   EXPECT_FALSE(near_in_norm(Floats{1, 2}, Doubles{1}, 100));
   EXPECT_FALSE(near_in_norm(Floats{1}, Doubles{1, 2}, 100));
   EXPECT_FALSE(near_in_norm(Floats{}, Doubles{1}, 100));
+  EXPECT_FALSE(near_in_rows(Floats{1, 2}, Doubles{1}, 1, 100));
+  EXPECT_FALSE(near_in_rows(Floats{1}, Doubles{1, 2}, 1, 100));
   EXPECT_FALSE(near_each(Floats{1, 2}, Doubles{1}, 100, 100));
   EXPECT_FALSE(near_each(Floats{}, Doubles{1}, 100, 100));
 }
@@ -55,6 +66,7 @@ TEST(Near, RejectsWhatIsNotFinite) {
       for (const auto& [actual, expected] :
            {std::pair<float, double>{bad_float, 1.0}, {1.0f, bad}, {bad_float, bad}}) {
         EXPECT_FALSE(near_in_norm(Floats{0, actual}, Doubles{0, expected}, tolerance));
+        EXPECT_FALSE(near_in_rows(Floats{0, actual}, Doubles{0, expected}, 1, tolerance));
         EXPECT_FALSE(near_each(Floats{actual, 0}, Doubles{expected, 0}, tolerance, tolerance));
       }
     }
@@ -63,6 +75,7 @@ TEST(Near, RejectsWhatIsNotFinite) {
 
 TEST(Near, ANanToleranceAcceptsNothing) {
   EXPECT_FALSE(near_in_norm(Floats{1}, Doubles{1}, kNan));
+  EXPECT_FALSE(near_in_rows(Floats{1}, Doubles{1}, 1, kNan));
   EXPECT_FALSE(near_each(Floats{1}, Doubles{1}, kNan, 0));
   EXPECT_FALSE(near_each(Floats{1}, Doubles{1}, 0, kNan));
 }

@@ -2,8 +2,11 @@
 // probabilities from log_sum_exp backward (Dao 2023). A warp takes a query (forward, d_query) or a
 // key (d_key, d_value) of one head and walks the rows that it sees in order, 32 at a time: a lane
 // per row for the scores, a lane per channel for the sums over rows.
+//
+// bf16 goes to the kernels of attention_mma.h instead, where head size and addresses suit them.
 #include <cmath>
 
+#include "attention_mma.h"
 #include "cuda_backend.h"
 #include "device.cuh"
 #include "launch.h"
@@ -211,6 +214,10 @@ std::size_t shared_bytes(std::int64_t floats_of_a_warp) {
 void CudaBackend::execute(const AttentionForward& op) {
   const Shape shape{
       .B = op.out.size(0), .T = op.out.size(1), .C = op.out.size(2), .H = op.log_sum_exp.size(1)};
+  if (suits_mma(op)) {
+    mma_attention(op, stream());
+    return check_launch(AttentionForward::kName);
+  }
   with_compute_type(op.out.type(), [&]<class E>(std::type_identity<E>) {
     const std::size_t bytes = shared_bytes(shape.D());
     allow_shared_memory(attention_forward<E>, bytes);
@@ -223,8 +230,12 @@ void CudaBackend::execute(const AttentionForward& op) {
 void CudaBackend::execute(const AttentionBackward& op) {
   const Shape shape{
       .B = op.out.size(0), .T = op.out.size(1), .C = op.out.size(2), .H = op.log_sum_exp.size(1)};
-  const unsigned grid = grid_of(ceil_div(shape.rows(), kWarps));
   float* dots = scratch(shape.rows());
+  if (suits_mma(op)) {
+    mma_attention(op, dots, stream());
+    return check_launch(AttentionBackward::kName);
+  }
+  const unsigned grid = grid_of(ceil_div(shape.rows(), kWarps));
   with_compute_type(op.out.type(), [&]<class E>(std::type_identity<E>) {
     const Backward<E> backward{.d_qkv = op.d_qkv.as<E>(),
                                .dots = dots,

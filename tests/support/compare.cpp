@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 namespace lathe::test {
 namespace {
@@ -39,6 +40,31 @@ testing::AssertionResult near_in_norm(std::span<const float> actual,
              "difference {:.3g} of norm {:.3g} is above {:.3g}; worst at [{}]: {} for {}",
              std::sqrt(error), std::sqrt(norm), bound, worst_at, actual[worst_at],
              expected[worst_at]);
+}
+
+testing::AssertionResult near_in_rows(std::span<const float> actual,
+                                      std::span<const double> expected, std::size_t row_length,
+                                      double tolerance) {
+  if (auto size = same_size(actual.size(), expected.size()); !size) return size;
+  const auto square_sum = [](std::span<const double> x) {
+    return std::inner_product(x.begin(), x.end(), x.begin(), 0.0);
+  };
+  const double rows = static_cast<double>(expected.size()) / static_cast<double>(row_length);
+  const double usual_norm = std::sqrt(square_sum(expected) / rows);
+  for (std::size_t row = 0; row < actual.size(); row += row_length) {
+    double error = 0;
+    for (std::size_t i = row; i < row + row_length; ++i) {
+      error += std::pow(actual[i] - expected[i], 2);
+    }
+    const double own_norm = std::sqrt(square_sum(expected.subspan(row, row_length)));
+    const double bound = tolerance * (usual_norm + own_norm);
+    if (!std::isfinite(bound) || !(std::sqrt(error) <= bound)) {
+      return testing::AssertionFailure()
+             << fmt::format("row {} of norm {:.3g} has an error of {:.3g}, which is above {:.3g}",
+                            row / row_length, own_norm, std::sqrt(error), bound);
+    }
+  }
+  return testing::AssertionSuccess();
 }
 
 testing::AssertionResult near_each(std::span<const float> actual, std::span<const double> expected,

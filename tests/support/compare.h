@@ -13,6 +13,12 @@ namespace lathe::test {
 testing::AssertionResult near_in_norm(std::span<const float> actual,
                                       std::span<const double> expected, double tolerance);
 
+// Each row's error in the norm is at most tolerance * (the root mean square norm of a row + its
+// own): a row must be wrong by little even where others are much larger.
+testing::AssertionResult near_in_rows(std::span<const float> actual,
+                                      std::span<const double> expected, std::size_t row_length,
+                                      double tolerance);
+
 // |actual_i - expected_i| <= absolute + relative * |expected_i| for every i.
 testing::AssertionResult near_each(std::span<const float> actual, std::span<const double> expected,
                                    double absolute, double relative);
