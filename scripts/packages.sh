@@ -7,4 +7,4 @@ build_packages=(
 )
 
 # libomp-dev is clang's omp.h: clang-tidy does not find g++'s.
-test_packages=(libgtest-dev clang-format-14 clang-tidy-14 libomp-dev)
+test_packages=(libgtest-dev clang-format-14 clang-tidy-14 libomp-dev python3)

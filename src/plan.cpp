@@ -19,6 +19,8 @@ namespace {
 // buffers of files, and each thread's stack and scratch. Measured (docs/performance.md).
 constexpr std::int64_t kRuntimeBytes = std::int64_t{8} << 20;
 constexpr std::int64_t kThreadBytes = std::int64_t{3} << 20;
+// On a GPU: the workspace of products, and the kernels' own sums. Not measured yet.
+constexpr std::int64_t kGpuRuntimeBytes = std::int64_t{96} << 20;
 
 std::string format_bytes(std::int64_t bytes) {
   const auto value = static_cast<double>(bytes);
@@ -28,24 +30,23 @@ std::string format_bytes(std::int64_t bytes) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options,
-                       std::int64_t threads) {
+MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
   const std::int64_t count = parameter_memory_count(parameter_specs(config));
+  const ModelOptions model = training_model_options(options);
   Arena measure;
-  lay_out_activations(measure, config, options, options.micro_batch, options.seq_len);
-  return {.parameters = count * size_of(options.precision),
-          .gradients = options.training ? count * size_of(DType::fp32) : 0,
-          .optimizer = options.training ? AdamW::memory_bytes(count, options.precision) : 0,
+  lay_out_activations(measure, config, model, options.micro_batch, options.seq_len);
+  return {.parameters = count * size_of(model.precision),
+          .gradients = count * size_of(DType::fp32),
+          .optimizer = AdamW::memory_bytes(count, model.precision),
           .activations = measure.bytes(),
-          .runtime = kRuntimeBytes + threads * kThreadBytes};
+          .runtime = uses_gpu(options) ? kGpuRuntimeBytes
+                                       : kRuntimeBytes + options.threads * kThreadBytes};
 }
 
 void require_memory(const Backend& backend, const ModelConfig& config, const Options& options) {
   const std::optional<DeviceMemory> memory = backend.memory();
   if (!memory) return;
-  const auto needed = [&](const Options& o) {
-    return plan_memory(config, training_model_options(o), 0).total();
-  };
+  const auto needed = [&](const Options& o) { return plan_memory(config, o).total(); };
   if (needed(options) <= memory->free) return;
   std::vector<std::string> ways;
   const auto try_largest_batch = [&](const std::string& recompute) {
@@ -88,7 +89,7 @@ int plan_command(const Options& given) {
   const std::int64_t data_vocab = data ? data->vocab : assumed_vocab(options.model);
   const ModelConfig config =
       complete_config(options, options.vocab > 0 ? options.vocab : data_vocab);
-  const MemoryPlan memory = plan_memory(config, training_model_options(options), options.threads);
+  const MemoryPlan memory = plan_memory(config, options);
   const bool has_horizon = data || options.steps > 0 || options.tokens > 0;
   const Horizon horizon = make_horizon(options, data ? data->train.sequences(options.seq_len) : 0);
   const auto specs = parameter_specs(config);

@@ -51,8 +51,7 @@ TEST_P(Memory, IsWhatThePlanSays) {
                     {});
   const std::int64_t peak = peak_anonymous_bytes([&] { EXPECT_EQ(train_command(options), 0); });
   resolve(options);
-  const MemoryPlan plan =
-      plan_memory(complete_config(options, 256), training_model_options(options), options.threads);
+  const MemoryPlan plan = plan_memory(complete_config(options, 256), options);
   EXPECT_GT(plan.total(), 80'000'000);
   EXPECT_NEAR(static_cast<double>(peak), static_cast<double>(plan.total()),
               0.1 * static_cast<double>(plan.total()));

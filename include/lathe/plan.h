@@ -16,8 +16,8 @@ struct MemoryPlan {
   std::int64_t total() const { return parameters + gradients + optimizer + activations + runtime; }
 };
 
-MemoryPlan plan_memory(const ModelConfig& config, const ModelOptions& options,
-                       std::int64_t threads);
+// On a GPU the memory is the GPU's.
+MemoryPlan plan_memory(const ModelConfig& config, const Options& options);
 
 // Refuses a run that the device's own memory cannot hold, naming options with which it would.
 // Errors: out_of_memory.

@@ -1,6 +1,31 @@
-# The CUDA backend. CMAKE_CUDA_ARCHITECTURES: of the GPUs to build for; their PTX goes along for
-# sm_80 and sm_90a, so that later GPUs can run the former.
-set(CMAKE_CUDA_ARCHITECTURES 80 90a CACHE STRING "GPU architectures")
+# The CUDA backend: machine code for the GPUs of LATHE_GPU_ARCHITECTURES, and always the PTX of sm_80,
+# which later GPUs can run, and of sm_90a.
+set(LATHE_GPU_ARCHITECTURES auto CACHE STRING
+  "auto (the GPUs of this machine, or 80 and 90a), all, or a list of 80 86 89 90a 100 120")
+set(architectures ${LATHE_GPU_ARCHITECTURES})
+if(architectures STREQUAL "all")
+  set(architectures 80 86 89 90a 100 120)
+elseif(architectures STREQUAL "auto")
+  execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
+    OUTPUT_VARIABLE architectures ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
+  string(REPLACE "." "" architectures "${architectures}")
+  string(REPLACE "\n" ";" architectures "${architectures}")
+  list(TRANSFORM architectures REPLACE "^90$" "90a")
+  list(REMOVE_DUPLICATES architectures)
+  if(NOT architectures MATCHES "^[0-9a;]+$")  # no GPU, or no driver that knows
+    set(architectures 80 90a)
+  endif()
+endif()
+message(STATUS "CUDA backend for sm_${architectures}")
+set(gencode)
+foreach(architecture ${architectures})
+  list(APPEND gencode -gencode=arch=compute_${architecture},code=sm_${architecture})
+endforeach()
+foreach(architecture 80 90a)
+  list(APPEND gencode -gencode=arch=compute_${architecture},code=compute_${architecture})
+endforeach()
+
+set(CMAKE_CUDA_ARCHITECTURES OFF)
 set(CMAKE_CUDA_RUNTIME_LIBRARY None)
 enable_language(CUDA)
 set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # Debian 12's CMake does not know it
@@ -12,9 +37,13 @@ add_library(lathe_cuda OBJECT ${cuda_sources})
 target_include_directories(lathe_cuda PUBLIC include kernels/cuda)
 target_include_directories(lathe_cuda SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS})
 target_compile_options(lathe_cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xfatbin=-compress=false -Werror=all-warnings
-    -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror>
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Werror>)
+  $<$<COMPILE_LANGUAGE:CUDA>:${gencode} -lineinfo -Xfatbin=-compress=false -Xcompiler=-Wall,-Wextra,-Wshadow>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow>)
+if(LATHE_WARNINGS_AS_ERRORS)
+  target_compile_options(lathe_cuda PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Werror>
+    $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
 target_link_libraries(lathe_cuda PRIVATE fmt::fmt nlohmann_json::nlohmann_json)
 
 # The real runtime: of CUDA's libraries only the runtime is linked, cuBLASLt is loaded when a GPU is
