@@ -4,8 +4,8 @@ catch. Needs nvcc; scripts/mutation_test.sh builds what this starts from.
 
     scripts/mutation_test.py [--jobs N] [WORD]    only faults with WORD in file, test or what they replace
 
-A fault's kernel is compiled alone, to PTX, and linked before the library that holds the right one.
-Exit code 1 when fewer than 95 % are caught.
+The faulty file is compiled alone, a kernel only to PTX, and linked in the place of the right one.
+Exit code 1 when fewer than 95 of 100 are caught.
 """
 import argparse
 import concurrent.futures
@@ -33,28 +33,34 @@ def command_of(target):
 
 
 def source_of(fault):
-    """The kernel to compile: the file itself, or for a header the fault's `source`, or the file of the
-    test's operation."""
+    """The file to compile: itself, or for a header the fault's `source`, or the file of the test's
+    operation."""
     path = pathlib.Path(fault["file"])
-    if path.suffix == ".cu":
+    if path.suffix in (".cu", ".cpp"):
         return path.name
     if "source" in fault:
         return fault["source"]
     return fault["test"].removeprefix("cuda_").removesuffix("_test") + ".cu"
 
 
-def compile_kernel(folder, name):
-    command = command_of(f"CMakeFiles/lathe_cuda.dir/kernels/cuda/{name}.o")
+def object_of(name):
+    return f"CMakeFiles/lathe_cuda.dir/kernels/cuda/{name}.o"
+
+
+def compile_source(folder, name):
+    command = command_of(object_of(name))
     command = command.replace(str(KERNELS), str(folder))
-    command = re.sub(r"--generate-code=\S+", "", command)
+    ptx = " -gencode=arch=compute_90a,code=compute_90a" if name.endswith(".cu") else ""
+    command = re.sub(r"-gencode=\S+", "", command)
     command = re.sub(r"-MD -MT \S+ -MF \S+", "", command)
-    command = re.sub(r"-o \S+", f"-o {folder}/fault.o -gencode=arch=compute_90a,code=compute_90a", command)
+    command = re.sub(r"-o \S+", f"-o {folder}/fault.o{ptx}", command)
     return subprocess.run(command, shell=True, cwd=BUILD, capture_output=True, text=True)
 
 
-def link_test(folder, test):
+def link_test(folder, name, test):
     command = command_of(f"tests/{test}").split("&&")[1]
-    command = command.replace(f"-o tests/{test} ", f"-o {folder}/{test} {folder}/fault.o ")
+    command = command.replace(f"-o tests/{test} ", f"-o {folder}/{test} ")
+    command = command.replace(f" {object_of(name)} ", f" {folder}/fault.o ")
     return subprocess.run(command, shell=True, cwd=BUILD, capture_output=True, text=True)
 
 
@@ -77,9 +83,11 @@ def outcome(fault):
         if fault["find"] not in text:
             return "is not in the file any more"
         file.write_text(text.replace(fault["find"], fault["put"], 1))
-        for step in (compile_kernel(folder, source_of(fault)), link_test(folder, fault["test"])):
-            if step.returncode != 0:
-                return "does not build: " + (step.stderr + step.stdout)[-600:]
+        name = source_of(fault)
+        for step in (lambda: compile_source(folder, name),
+                     lambda: link_test(folder, name, fault["test"])):
+            if (done := step()).returncode != 0:
+                return "does not build: " + (done.stderr + done.stdout)[-600:]
         if all(passes(folder / fault["test"], order) for order in ("forward", "reverse")):
             return "survived"
         return "caught"

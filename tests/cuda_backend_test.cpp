@@ -16,9 +16,10 @@
 namespace lathe::test {
 namespace {
 
-// Rows of 16 bytes and more, so that products go through cuBLASLt; T is no multiple of any block.
+// Products go through cuBLASLt, and attention in bf16 on tensor cores; T is no multiple of any
+// block.
 constexpr ModelConfig kConfig = {
-    .layers = 2, .heads = 2, .channels = 32, .context = 24, .vocab = 61};
+    .layers = 2, .heads = 2, .channels = 64, .context = 24, .vocab = 61};
 constexpr std::int64_t kRows = 3, kSeqLen = 19;
 
 TestModel make_model(DType precision, std::unique_ptr<Backend> backend) {
