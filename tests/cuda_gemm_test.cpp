@@ -20,9 +20,10 @@ constexpr const char* kSplit = "000000001a7e0003";
 
 constexpr std::int64_t N = 24, I = 1024, O = 32;
 
-// A layer with GELU, forward and backward: one product of each kind.
+// A layer with GELU, forward and backward: one product of each kind, as work that repeats.
 struct Layer {
-  explicit Layer(const CudaOptions& options = {}) : backend(make_cuda_backend(options)) {}
+  explicit Layer(const CudaOptions& options = {})
+      : backend(make_cuda_backend(options)), recorder(backend->make_recorder()) {}
 
   struct Results {
     std::vector<float> out, pre_gelu, d_x, d_weight;
@@ -37,18 +38,24 @@ struct Layer {
     const auto out = zeros(*backend, type, {N, O}), pre_gelu = zeros(*backend, type, {N, O});
     const auto d_x = zeros(*backend, type, {N, I});
     const auto d_weight = zeros(*backend, DType::fp32, {O, I});
-    backend->run(LinearForward{
-        .out = out, .pre_gelu = pre_gelu, .x = x, .weight = weight, .bias = bias, .residual = {}});
-    for (const bool accumulate : {false, true}) {
-      backend->run(LinearBackward{.d_x = d_x,
-                                  .d_weight = d_weight,
-                                  .d_bias = {},
-                                  .d_out = d_out,
-                                  .x = x,
-                                  .weight = weight,
-                                  .pre_gelu = x,
-                                  .accumulate = accumulate});
-    }
+    recorder->run("layer", [&] {
+      backend->run(LinearForward{.out = out,
+                                 .pre_gelu = pre_gelu,
+                                 .x = x,
+                                 .weight = weight,
+                                 .bias = bias,
+                                 .residual = {}});
+      for (const bool accumulate : {false, true}) {
+        backend->run(LinearBackward{.d_x = d_x,
+                                    .d_weight = d_weight,
+                                    .d_bias = {},
+                                    .d_out = d_out,
+                                    .x = x,
+                                    .weight = weight,
+                                    .pre_gelu = x,
+                                    .accumulate = accumulate});
+      }
+    });
     return {.out = to_floats(*backend, out),
             .pre_gelu = to_floats(*backend, pre_gelu),
             .d_x = to_floats(*backend, d_x),
@@ -56,6 +63,7 @@ struct Layer {
   }
 
   std::unique_ptr<Backend> backend;
+  std::unique_ptr<Recorder> recorder;
 };
 
 // The plans of the layer, every one replaced.
@@ -88,6 +96,17 @@ TEST(GemmPlans, NameTheGpuTheLibraryAndEveryProduct) {
   EXPECT_EQ(names, (std::vector<std::string>{"24x1024x32 NN fp32 to fp32 gelu_derivative",
                                              "24x32x1024 NT fp32 to fp32 bias gelu",
                                              "32x1024x24 TN fp32 to fp32"}));
+}
+
+// A prompt has another length with every token: timing each would be endless, and nothing is kept.
+TEST(GemmPlans, AreNotKeptOfWorkThatDoesNotRepeat) {
+  const auto backend = make_cuda_backend({});
+  const auto x = zeros(*backend, DType::fp32, {N, I}),
+             weight = zeros(*backend, DType::fp32, {O, I});
+  const auto out = zeros(*backend, DType::fp32, {N, O});
+  backend->run(LinearForward{
+      .out = out, .pre_gelu = {}, .x = x, .weight = weight, .bias = {}, .residual = {}});
+  EXPECT_TRUE(ordered_json::parse(backend->plans()).at("plans").empty());
 }
 
 TEST(GemmPlans, GiveTheSameBitsAgain) {

@@ -154,8 +154,7 @@ void CudaBackend::end_range() {
 }
 
 std::unique_ptr<Recorder> CudaBackend::make_recorder() {
-  if (!options_.graph) return Backend::make_recorder();
-  return std::make_unique<cuda::Recordings>(*this);
+  return std::make_unique<cuda::Recordings>(*this, options_.graph);
 }
 
 float* CudaBackend::scratch(std::int64_t floats) {

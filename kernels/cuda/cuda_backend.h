@@ -31,6 +31,9 @@ class CudaBackend final : public Backend {
 
   cudaStream_t stream() const { return stream_.get(); }
 
+  // Whether what is executed from here on will come again.
+  void set_repeating(bool repeating) { gemms_.set_repeating(repeating); }
+
   // Changes when scratch memory moves.
   std::int64_t scratch_generation() const { return scratch_floats_; }
 

@@ -200,17 +200,24 @@ bool Gemms::takes(const Gemm& gemm) {
 
 void Gemms::run(const Gemm& gemm) {
   const std::string name = name_of(gemm, options_.tf32);
-  auto plan = plans_.find(name);
-  if (plan == plans_.end()) plan = plans_.emplace(name, choose(gemm, name)).first;
-  if (try_run(gemm, plan->second)) return;
+  GemmPlan& plan = find_plan(gemm, name);
+  if (try_run(gemm, plan)) return;
   messages_.push_back(
       fmt::format("the plan for the product {} does not fit this GPU and cuBLASLt: chosen anew, "
                   "results may differ in their last bits",
                   name));
-  plan->second = choose(gemm, name);
-  if (!try_run(gemm, plan->second)) {
+  plan = choose(gemm, name);
+  if (!try_run(gemm, plan)) {
     throw Error(ExitCode::internal, fmt::format("cuBLASLt refuses its own plan for {}", name));
   }
+}
+
+GemmPlan& Gemms::find_plan(const Gemm& gemm, const std::string& name) {
+  if (const auto kept = plans_.find(name); kept != plans_.end()) return kept->second;
+  auto& plans = repeating_ ? plans_ : passing_plans_;
+  const auto found = plans.find(name);
+  return found != plans.end() ? found->second
+                              : plans.emplace(name, choose(gemm, name)).first->second;
 }
 
 // False when cuBLASLt does not know how to run the plan.
@@ -266,7 +273,7 @@ GemmPlan Gemms::choose(const Gemm& gemm, const std::string& name) {
     throw Error(ExitCode::internal, fmt::format("cuBLASLt has no algorithm for {}", name));
   }
   const bool is_repeatable = gemm.c.empty() || gemm.c.data() != gemm.out.data();
-  if (!options_.tuning || !is_repeatable) return plans.front();
+  if (!options_.tuning || !repeating_ || !is_repeatable) return plans.front();
   GemmPlan best;
   float shortest = std::numeric_limits<float>::infinity();
   for (const GemmPlan& plan : plans) {

@@ -44,8 +44,9 @@ struct GemmPlan {
   bool operator==(const GemmPlan&) const = default;
 };
 
-// The products of a GPU. A plan is chosen when a product of its shape is first seen, by timing
-// cuBLASLt's candidates on the very operands, and kept: the same plans give the same bits.
+// The products of a GPU. For work that repeats a plan is chosen when a product of its shape is
+// first seen, by timing cuBLASLt's candidates on the very operands, and kept: the same plans give
+// the same bits. What is computed once takes the first candidate.
 class Gemms {
  public:
   struct Options {
@@ -63,6 +64,9 @@ class Gemms {
   // Errors: internal, naming the product, when cuBLASLt has no way to compute it.
   void run(const Gemm& gemm);
 
+  // Whether what is run from here on will come again, so that timing pays.
+  void set_repeating(bool repeating) { repeating_ = repeating; }
+
   // The plans by product, as JSON with the GPU and the library they hold for.
   std::string plans() const;
 
@@ -75,6 +79,7 @@ class Gemms {
  private:
   struct Handle;
 
+  GemmPlan& find_plan(const Gemm& gemm, const std::string& name);
   GemmPlan choose(const Gemm& gemm, const std::string& name);
   std::vector<GemmPlan> candidates(const Gemm& gemm, bool separate_epilogue);
   float milliseconds(const Gemm& gemm, const GemmPlan& plan);
@@ -87,7 +92,9 @@ class Gemms {
   std::unique_ptr<Handle> handle_;
   OwnedEvent begin_, end_;
   std::string gpu_;
-  std::map<std::string, GemmPlan> plans_;
+  bool repeating_ = false;
+  std::map<std::string, GemmPlan> plans_;          // kept
+  std::map<std::string, GemmPlan> passing_plans_;  // of work that does not repeat
   std::vector<std::string> messages_;
 };
 

@@ -25,13 +25,15 @@ OwnedGraphExec record(cudaStream_t stream, const std::function<void()>& work) {
 }  // namespace
 
 void Recordings::run(const std::string& key, const std::function<void()>& work) {
-  if (backend_.is_traced() || backend_.is_profiled()) return work();
+  const bool does_work = !records_ || backend_.is_traced() || backend_.is_profiled();
   if (scratch_generation_ != backend_.scratch_generation()) recordings_.clear();
   scratch_generation_ = backend_.scratch_generation();
   const auto found = recordings_.find(key);
-  if (found == recordings_.end()) {
+  if (does_work || found == recordings_.end()) {
+    backend_.set_repeating(true);
     work();
-    recordings_[key] = nullptr;
+    backend_.set_repeating(false);
+    if (!does_work) recordings_[key] = nullptr;
     return;
   }
   if (!found->second) found->second = record(backend_.stream(), work);
