@@ -12,9 +12,9 @@ add_library(lathe_cuda OBJECT ${cuda_sources})
 target_include_directories(lathe_cuda PUBLIC include kernels/cuda)
 target_include_directories(lathe_cuda SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS})
 target_compile_options(lathe_cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xfatbin=-compress=false -Werror=all-warnings
-    -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror>
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Werror>)
+  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xfatbin=-compress=false $<$<BOOL:${LATHE_WERROR}>:-Werror=all-warnings>
+    -Xcompiler=-Wall,-Wextra,-Wshadow$<$<BOOL:${LATHE_WERROR}>:,-Werror>>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow $<$<BOOL:${LATHE_WERROR}>:-Werror>>)
 target_link_libraries(lathe_cuda PRIVATE fmt::fmt nlohmann_json::nlohmann_json)
 
 # The real runtime: of CUDA's libraries only the runtime is linked, cuBLASLt is loaded when a GPU is
