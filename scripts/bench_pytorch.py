@@ -21,8 +21,10 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 PADDED_VOCAB, VOCAB = 50304, 50257
-ATTENTION = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
-WARMUP_STEPS, STEPS = 3, 10
+ATTENTION = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
+WARMUP_STEPS, STEPS = 4, 10
+# Below this many tokens in a step launching kernels may take longer than running them.
+FEW_TOKENS = 8192
 
 
 class Block(nn.Module):
@@ -69,7 +71,7 @@ def synchronize(device):
         torch.cuda.synchronize()
 
 
-def make_step(args, micro_batch, parameters_type):
+def make_step(args, micro_batch, parameters_type, graphs):
     """A function that makes one training step."""
     model = Gpt2(args.layers, args.heads, args.channels, args.seq_len).to(args.device)
     if parameters_type == "bf16":
@@ -81,11 +83,12 @@ def make_step(args, micro_batch, parameters_type):
         model.head_loss = torch.compile(model.head_loss)
         run = model
     else:
-        run = torch.compile(model)
+        run = torch.compile(model, mode="reduce-overhead" if graphs else None)
     text = torch.randint(VOCAB, (micro_batch, args.seq_len + 1), device=args.device)
     tokens, targets = text[:, :-1].contiguous(), text[:, 1:].contiguous()
 
     def step():
+        torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(args.device, torch.bfloat16, enabled=parameters_type == "fp32"):
             loss = run(tokens, targets)
         loss.backward()
@@ -97,10 +100,10 @@ def make_step(args, micro_batch, parameters_type):
     return step
 
 
-def measure(args, micro_batch, attention, parameters_type):
+def measure(args, micro_batch, attention, parameters_type, graphs):
     torch._dynamo.reset()
     with sdpa_kernel(ATTENTION[attention]):
-        step = make_step(args, micro_batch, parameters_type)
+        step = make_step(args, micro_batch, parameters_type, graphs)
         began = time.perf_counter()
         for _ in range(WARMUP_STEPS):
             loss = step()
@@ -111,34 +114,45 @@ def measure(args, micro_batch, attention, parameters_type):
         synchronize(args.device)
         seconds = (time.perf_counter() - compiled) / STEPS
     return {"name": args.name, "attention": attention, "parameters_type": parameters_type,
-            "micro_batch": micro_batch, "seq_len": args.seq_len, "step_ms": 1e3 * seconds,
-            "tokens_per_second": micro_batch * args.seq_len / seconds, "compiled": args.compile,
-            "warmup_seconds": compiled - began, "loss": loss.item(), "pytorch": torch.__version__}
+            "graphs": graphs, "micro_batch": micro_batch, "seq_len": args.seq_len, "step_ms": 1e3 * seconds,
+            "tokens_per_second": micro_batch * args.seq_len / seconds,
+            "compiled": args.compile, "warmup_seconds": compiled - began, "loss": loss.item(), "pytorch": torch.__version__}
 
 
-def measure_largest(args, attention, parameters_type):
-    """With the first of the micro-batches that fits."""
+def measure_largest(args, setting):
+    """With the first of the micro-batches that fits; None when this GPU or shape has no such kernel."""
     for micro_batch in args.micro_batches:
         try:
-            return measure(args, micro_batch, attention, parameters_type)
+            result = measure(args, micro_batch, **setting)
+            print(json.dumps(result), flush=True)
+            return result
         except torch.OutOfMemoryError:
             print(f"{args.name}: micro-batch {micro_batch} does not fit", file=sys.stderr)
+        except RuntimeError as error:
+            print(f"{args.name}: {setting}: {error}", file=sys.stderr)
+            return None
         torch.cuda.empty_cache()
-    raise SystemExit(f"{args.name}: no micro-batch fits")
+    return None
 
 
 def bench(args):
+    """Each attention first, then what else may be faster with the better one."""
     results = []
+
+    def add(setting):
+        result = measure_largest(args, setting)
+        if result:
+            results.append(result)
+
     for attention in args.attention:
-        try:
-            results.append(measure_largest(args, attention, "fp32"))
-            print(json.dumps(results[-1]), flush=True)
-        except RuntimeError as error:  # a kernel that this GPU or shape has not
-            print(f"{args.name}: {attention}: {error}", file=sys.stderr)
+        add({"attention": attention, "parameters_type": "fp32", "graphs": False})
     if not results:
         raise SystemExit(f"{args.name}: nothing ran")
     best = max(results, key=lambda result: result["tokens_per_second"])
-    print(json.dumps(measure_largest(args, best["attention"], "bf16")), flush=True)
+    if args.device == "cuda" and best["micro_batch"] * args.seq_len <= FEW_TOKENS and args.compile == "model":
+        add({"attention": best["attention"], "parameters_type": "fp32", "graphs": True})
+    best = max(results, key=lambda result: result["tokens_per_second"])
+    add({"attention": best["attention"], "parameters_type": "bf16", "graphs": best["graphs"]})
 
 
 def median_seconds(work, runs=20):

@@ -2,7 +2,7 @@
 """What scripts/gpu_check.sh reads off files and machines. Results go to stdout; exit code 1 says that a
 comparison failed.
 
-    gpu_read.py losses RUN REFERENCE RELATIVE    compares two runs' training losses
+    gpu_read.py steps RUN REFERENCE RELATIVE     compares two runs' losses and gradient norms
     gpu_read.py kernels LOG                      registers, spills and shared memory, of ptxas -v
     gpu_read.py machine                          GPU, driver, processor, versions
     gpu_read.py bench LATHE NAME LAYERS CHANNELS SEQ_LEN MICRO_BATCHES -- OPTIONS
@@ -21,26 +21,36 @@ import sys
 OUT_OF_MEMORY = 5  # lathe's exit code
 
 
-def losses_of(run):
+# What is compared of a training step, and how many times the tolerance it may differ: a norm is not a
+# mean over tokens, as the loss is.
+COMPARED = {"train/loss": 1, "train/grad_norm": 10}
+
+
+def steps_of(run):
     lines = [json.loads(line) for line in (pathlib.Path(run) / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+    return {line["step"]: line for line in lines if "train/loss" in line}
 
 
-def compare_losses(actual, expected, relative):
+def compare_steps(actual, expected, relative):
     """The tolerance grows with the step: each update carries the rounding of those before it along.
     Returns whether all are close, and a line that says how close."""
     if not expected or actual.keys() != expected.keys():
         return False, f"steps {sorted(actual)} against {sorted(expected)}"
-    errors = {step: abs(actual[step] - loss) / abs(loss) for step, loss in expected.items()}
-    worst = max(errors, key=lambda step: errors[step] / step)
-    is_close = all(error <= relative * step for step, error in errors.items())
-    first = min(errors)
-    return is_close, (f"relative difference {errors[first]:.1e} at step {first}, {errors[worst]:.1e} at "
-                      f"step {worst}; allowed {relative:.0e} times the step, {len(errors)} steps")
+    is_close, parts = True, []
+    for metric, factor in COMPARED.items():
+        shares = {}  # of the tolerance
+        for step, line in expected.items():
+            error = abs(actual[step][metric] - line[metric]) / abs(line[metric])
+            shares[step] = error / (factor * relative * step)
+            is_close = is_close and shares[step] <= 1  # false for NaN
+        worst = max(shares, key=shares.get)
+        parts.append(f"{metric} differs by {shares[worst] * factor * relative * worst:.1e} at step {worst}, "
+                     f"{100 * shares[worst]:.0f} % of what is allowed")
+    return is_close, f"{len(expected)} steps: " + "; ".join(parts)
 
 
-def losses(run, reference, relative):
-    is_close, line = compare_losses(losses_of(run), losses_of(reference), float(relative))
+def steps(run, reference, relative):
+    is_close, line = compare_steps(steps_of(run), steps_of(reference), float(relative))
     print(line)
     return 0 if is_close else 1
 
@@ -121,7 +131,7 @@ def field(path, key):
     print(json.loads(pathlib.Path(path).read_text())[key])
 
 
-COMMANDS = {"losses": losses, "kernels": kernels, "machine": machine, "bench": bench, "list": json_list,
+COMMANDS = {"steps": steps, "kernels": kernels, "machine": machine, "bench": bench, "list": json_list,
             "field": field}
 
 if __name__ == "__main__":

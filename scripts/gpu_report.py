@@ -62,7 +62,8 @@ def best_peer(peers, name):
     best = max(runs, key=lambda run: run["tokens_per_second"], default=None)
     if best is None:
         return None, ""
-    return best["tokens_per_second"], f"{best['attention']}, {best['parameters_type']} parameters"
+    settings = f"{best['attention']}, {best['parameters_type']} parameters"
+    return best["tokens_per_second"], settings + (", graphs" if best.get("graphs") else "")
 
 
 def speed_section(runs, ceilings, peers):

@@ -91,18 +91,30 @@ class ReportTest(unittest.TestCase):
         self.assertIn("| 401.6 |  | 40.6 % |  |  |", self.text())
 
 
-class LossesTest(unittest.TestCase):
+def steps(losses, norm=2.0):
+    return {step: {"train/loss": loss, "train/grad_norm": norm} for step, loss in losses.items()}
+
+
+class StepsTest(unittest.TestCase):
+    expected = {step: 5.0 for step in range(1, 11)}
+
+    def is_close(self, losses, norm=2.0):
+        return gpu_read.compare_steps(steps(losses, norm), steps(self.expected), 1e-5)[0]
+
     def test_the_tolerance_grows_with_the_step(self):
-        expected = {step: 5.0 for step in range(1, 11)}
-        self.assertTrue(gpu_read.compare_losses(dict(expected), expected, 1e-5)[0])
-        self.assertTrue(gpu_read.compare_losses(expected | {10: 5.0 * (1 + 9e-5)}, expected, 1e-5)[0])
-        self.assertFalse(gpu_read.compare_losses(expected | {10: 5.0 * (1 + 11e-5)}, expected, 1e-5)[0])
-        self.assertFalse(gpu_read.compare_losses(expected | {1: 5.0 * (1 + 2e-5)}, expected, 1e-5)[0])
+        self.assertTrue(self.is_close(self.expected))
+        self.assertTrue(self.is_close(self.expected | {10: 5.0 * (1 + 9e-5)}))
+        self.assertFalse(self.is_close(self.expected | {10: 5.0 * (1 + 11e-5)}))
+        self.assertFalse(self.is_close(self.expected | {1: 5.0 * (1 + 2e-5)}))
+
+    def test_norms_may_differ_ten_times_as_much(self):
+        self.assertTrue(self.is_close(self.expected, norm=2.0 * (1 + 9e-5)))
+        self.assertFalse(self.is_close(self.expected, norm=2.0 * (1 + 11e-5)))
 
     def test_nan_and_missing_steps_fail(self):
-        self.assertFalse(gpu_read.compare_losses({1: float("nan")}, {1: 5.0}, 1e-5)[0])
-        self.assertFalse(gpu_read.compare_losses({1: 5.0}, {1: 5.0, 2: 5.0}, 1e-5)[0])
-        self.assertFalse(gpu_read.compare_losses({}, {}, 1e-5)[0])
+        self.assertFalse(self.is_close(self.expected | {3: float("nan")}))
+        self.assertFalse(self.is_close({1: 5.0}))
+        self.assertFalse(gpu_read.compare_steps({}, {}, 1e-5)[0])
 
 
 class KernelsTest(unittest.TestCase):
