@@ -100,6 +100,17 @@ keep() {
   fi
 }
 
+# A toolkit may be little more than the compiler: cuBLASLt is among PyTorch's packages, too.
+find_cublaslt() {
+  local nvcc toolkit packages
+  nvcc=$(command -v nvcc) || return 0
+  toolkit=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
+  [[ ! -e $toolkit/lib64/libcublasLt.so.13 ]] || return 0
+  packages=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)/cu13 || return 0
+  export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$packages/lib
+  export CPATH=${CPATH:+$CPATH:}$packages/include
+}
+
 # --- build: the program and its tests, for this GPU alone ---
 
 # Hopper's own instructions need its own architecture (sm_90a), which CMake's `native` is not; nor does
@@ -251,6 +262,7 @@ peer_stage() {
   done
 }
 
+find_cublaslt
 for stage in "${stages[@]}"; do
   report begin "$stage"
   deadline=$((SECONDS + stage_seconds))
