@@ -137,4 +137,7 @@ COMMANDS = {"steps": steps, "kernels": kernels, "machine": machine, "bench": ben
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         raise SystemExit(__doc__)
-    sys.exit(COMMANDS[sys.argv[1]](*sys.argv[2:]) or 0)
+    try:
+        sys.exit(COMMANDS[sys.argv[1]](*sys.argv[2:]) or 0)
+    except OSError as error:
+        sys.exit(f"gpu_read.py: {error}")

@@ -12,4 +12,9 @@ bool is_simulated() {
   return false;
 }
 
+// Not auto: without the GPU tests must fail, and not pass on the CPU.
+const char* device_option() {
+  return "cuda";
+}
+
 }  // namespace lathe::test
