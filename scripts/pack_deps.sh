@@ -4,7 +4,7 @@
 #
 #     scripts/pack_deps.sh [FOLDER]     default: deps/; what is in it is replaced
 #
-# They are Debian's packages, unpacked: needs apt-get on Debian 12, x86-64, and changes nothing there.
+# They are Debian's packages, unpacked: needs apt-get on Debian 12, x86-64, and installs nothing.
 # They run with glibc 2.36 and later.
 set -euo pipefail
 cd "$(dirname "$0")/.."
