@@ -137,8 +137,8 @@ TEST(CudaBackend, RecordedWorkMustNotWait) {
   const auto recorder = backend->make_recorder();
   const auto waits = [&] { backend->synchronize(); };
   recorder->run("waits", waits);
-  EXPECT_EQ(error_of([&] { recorder->run("waits", waits); }),
-            "exit 1: [cudaStreamSynchronize] cudaStreamSynchronize during a capture");
+  const std::string message = error_of([&] { recorder->run("waits", waits); });
+  EXPECT_EQ(message.find("exit 1: [cudaStreamSynchronize] "), 0u) << message;
   backend->synchronize();  // the stream is usable again
 }
 
@@ -146,7 +146,7 @@ TEST(CudaBackend, SaysWhatWouldFitIntoItsMemory) {
   const auto backend = make_cuda_backend({});
   Options options =
       parse_options(Command::train,
-                    std::vector<std::string>{"--model=gpt2", "--micro-batch=64", "--seq-len=1024",
+                    std::vector<std::string>{"--model=gpt2", "--micro-batch=4096", "--seq-len=1024",
                                              "--precision=bf16", "--device=cuda", "--vocab=50257"},
                     {});
   resolve(options);
@@ -154,7 +154,7 @@ TEST(CudaBackend, SaysWhatWouldFitIntoItsMemory) {
   const std::string message = error_of([&] { require_memory(*backend, config, options); });
   EXPECT_NE(message.find("exit 5: the run needs "), std::string::npos) << message;
   EXPECT_NE(message.find("GB of GPU memory, "), std::string::npos) << message;
-  EXPECT_NE(message.find(" of 8.59 GB are free; --micro-batch "), std::string::npos) << message;
+  EXPECT_NE(message.find(" GB are free; --micro-batch "), std::string::npos) << message;
   EXPECT_NE(message.find(" --recompute none ("), std::string::npos) << message;
   EXPECT_NE(message.find(" --recompute block ("), std::string::npos) << message;
 

@@ -12,6 +12,7 @@
 #include "support/compare.h"
 #include "support/device_tensors.h"
 #include "support/reference.h"
+#include "support/test_device.h"
 #include "support/test_model.h"
 
 namespace lathe::test {
@@ -102,7 +103,7 @@ TEST_P(Model, WithoutTrainingGivesTheSameLosses) {
   const RandomTokens tokens(4, 13, kConfig.vocab, 1);
   TestModel trained = make_model(kConfig, options(4, 13));
   trained.forward_backward(tokens.batch());
-  const std::unique_ptr<Backend> backend = make_cpu_backend(1);
+  const std::unique_ptr<Backend> backend = make_test_backend(1);
   ModelOptions forward_only = options(4, 13);
   forward_only.training = false;
   Gpt2 evaluated(*backend, kConfig, forward_only);

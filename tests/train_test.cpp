@@ -17,6 +17,7 @@
 #include "lathe/safetensors.h"
 #include "lathe/stop_signal.h"
 #include "support/temp_dir.h"
+#include "support/test_device.h"
 
 namespace lathe {
 namespace {
@@ -44,7 +45,7 @@ class Train : public testing::Test {
             "--precision=fp32", "--gemm-tuning=off"}) {
         args.emplace_back(arg);
       }
-      args.insert(args.end(), {"--train", text_});
+      args.insert(args.end(), {"--device", test::device_option(), "--train", text_});
     }
     args.insert(args.end(), {"--out", run(out)});
     args.insert(args.end(), more.begin(), more.end());

@@ -10,4 +10,8 @@ bool is_simulated() {
   return false;
 }
 
+const char* device_option() {
+  return "auto";
+}
+
 }  // namespace lathe::test

@@ -11,4 +11,8 @@ bool is_simulated() {
   return true;
 }
 
+const char* device_option() {
+  return "auto";
+}
+
 }  // namespace lathe::test

@@ -14,4 +14,7 @@ std::unique_ptr<Backend> make_test_backend(int threads = 2);
 // Whether the device is run instruction by instruction: then the largest shapes are left out.
 bool is_simulated();
 
+// What a command's --device must be to run on it.
+const char* device_option();
+
 }  // namespace lathe::test
