@@ -23,10 +23,9 @@ packages=(
 )
 
 downloads=$(mktemp -d)
-chmod 755 "$downloads"  # apt-get downloads as a user of its own
 trap 'rm -rf "$downloads"' EXIT
 apt-get update -qq
-(cd "$downloads" && apt-get download -qq "${packages[@]}")
+(cd "$downloads" && apt-get download -qq -o APT::Sandbox::User=root "${packages[@]}")
 
 rm -rf "$folder"
 mkdir -p "$folder"
