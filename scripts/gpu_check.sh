@@ -114,7 +114,7 @@ find_cublaslt() {
 # --- build: the program and its tests, for this GPU alone ---
 
 build_stage() {
-  local options=(-DCMAKE_BUILD_TYPE=Release -DLATHE_GPU_TESTS=ON -DLATHE_WARNINGS_AS_ERRORS=OFF -DCMAKE_CUDA_FLAGS=-Xptxas=-v)
+  local options=(-DCMAKE_BUILD_TYPE=Release -DLATHE_GPU_TESTS=ON -DLATHE_WARNINGS_AS_ERRORS=OFF)
   local targets=(lathe gpu_tests instruction_kernels)
   if $rehearse; then
     options+=(-DLATHE_GPU_ARCHITECTURES=80)
@@ -130,9 +130,7 @@ build_stage() {
   keep machine
   check configure 120 cmake -G Ninja -B "$build" "${options[@]}"
   check compile "$stage_seconds" cmake --build "$build" --target "${targets[@]}"
-  # Only what is compiled anew says what it needs: the log keeps the rest.
-  cat "$work/stdout" >>"$build/compile.log"
-  check 'kernel resources' 30 python3 scripts/gpu_read.py kernels "$build/compile.log"
+  check 'kernel resources' 30 python3 scripts/kernel_resources.py "$build" --json
   keep kernels
 }
 

@@ -3,7 +3,6 @@
 comparison failed.
 
     gpu_read.py steps RUN REFERENCE RELATIVE     compares two runs' losses and gradient norms
-    gpu_read.py kernels LOG                      registers, spills and shared memory, of ptxas -v
     gpu_read.py machine                          GPU, driver, processor, versions
     gpu_read.py bench LATHE NAME LAYERS CHANNELS SEQ_LEN MICRO_BATCHES -- OPTIONS
                                                  lathe bench, with the first of 16,8,4 that fits
@@ -14,7 +13,6 @@ import json
 import os
 import pathlib
 import platform
-import re
 import subprocess
 import sys
 
@@ -53,39 +51,6 @@ def steps(run, reference, relative):
     is_close, line = compare_steps(steps_of(run), steps_of(reference), float(relative))
     print(line)
     return 0 if is_close else 1
-
-
-def demangled(names):
-    try:
-        done = subprocess.run(["c++filt", "-p"], input="\n".join(names), capture_output=True, text=True)
-    except FileNotFoundError:
-        return names
-    return done.stdout.splitlines() if done.returncode == 0 else names
-
-
-def kernels_of(log):
-    """Of each kernel for each architecture, as it was compiled last."""
-    found, key = {}, None
-    for line in log.splitlines():
-        if match := re.search(r"Compiling entry function '(\w+)' for '(\w+)'", line):
-            key = match.groups()
-        elif key and (match := re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", line)):
-            found[key] = {"spill_bytes": int(match[1]) + int(match[2])}
-        elif key in found and (match := re.search(r"Used (\d+) registers", line)):
-            shared = re.search(r"(\d+) bytes smem", line)
-            found[key] |= {"registers": int(match[1]), "shared_bytes": int(shared[1]) if shared else 0}
-            key = None
-    whole = {key: values for key, values in found.items() if "registers" in values}
-    names = demangled([name for name, _ in whole])
-    # A name's anonymous namespace and argument list say nothing that the rest does not.
-    short = [re.sub(r"lathe::|cuda::|\(anonymous namespace\)::|^void ", "", name) for name in names]
-    return sorted(({"kernel": name, "architecture": architecture, **values}
-                   for name, ((_, architecture), values) in zip(short, whole.items())),
-                  key=lambda kernel: (kernel["kernel"], kernel["architecture"]))
-
-
-def kernels(log):
-    print(json.dumps(kernels_of(pathlib.Path(log).read_text())))
 
 
 def said(*command):
@@ -131,7 +96,7 @@ def field(path, key):
     print(json.loads(pathlib.Path(path).read_text())[key])
 
 
-COMMANDS = {"steps": steps, "kernels": kernels, "machine": machine, "bench": bench, "list": json_list,
+COMMANDS = {"steps": steps, "machine": machine, "bench": bench, "list": json_list,
             "field": field}
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ def checks_section(name, stage):
 
 
 def kernels_section(kernels):
-    rows = [(f"`{k['kernel']}`", k["architecture"], k["registers"], k["spill_bytes"], k["shared_bytes"])
+    rows = [(f"`{k['kernel']}`", k["sm"], k["registers"], k["stack"], k["shared"])
             for k in kernels]
-    header = ("kernel", "for", "registers", "spilled bytes", "static shared bytes")
+    header = ("kernel", "for", "registers", "stack bytes", "static shared bytes")
     return "### Kernels as compiled\n\n" + table(header, rows)
 
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Registers, stack and shared memory of every CUDA kernel in a build folder, read out of its objects.
 
-    scripts/kernel_resources.py BUILD [--markdown]
+    scripts/kernel_resources.py BUILD [--markdown | --json]
 
 Fails when a bf16 attention kernel at head size 64 has a stack: registers would spill to it. The cubins' layout
 is not documented, but has been the same for years; ptxas -v prints the same numbers.
 """
 import argparse
+import json
 import pathlib
 import re
 import struct
@@ -75,29 +76,42 @@ def readable(names):
             for name in said.stdout.splitlines()]
 
 
+def kernels_of(build):
+    rows = []
+    for path in sorted(build.glob("CMakeFiles/lathe_cuda.dir/kernels/cuda/*.cu.o")):
+        for kind, sm, payload in fatbin_entries(path.read_bytes()):
+            if kind == CUBIN:
+                found = kernels(payload)
+                rows += [{"kernel": name, "sm": sm, **values}
+                         for name, values in zip(readable(found), found.values())]
+    return sorted(rows, key=lambda row: (row["kernel"], row["sm"]))
+
+
+def show(rows, markdown):
+    line = "| {} | {} | {} | {} | {} |" if markdown else "{:<60} {:>5} {:>9} {:>6} {:>7}"
+    print(line.format("kernel", "sm", "registers", "stack", "shared"))
+    if markdown:
+        print("|---|---|---|---|---|")
+    for row in rows:
+        print(line.format(*(row[key] for key in ("kernel", "sm", "registers", "stack", "shared"))))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    rows = []
-    for path in sorted(arguments.build.glob("CMakeFiles/lathe_cuda.dir/kernels/cuda/*.cu.o")):
-        for kind, sm, payload in fatbin_entries(path.read_bytes()):
-            if kind == CUBIN:
-                found = kernels(payload)
-                for name, kernel in zip(readable(found), found.values()):
-                    rows.append((name, sm, kernel["registers"], kernel["stack"], kernel["shared"]))
+    rows = kernels_of(arguments.build)
     if not rows:
         sys.exit(f"{arguments.build}: no CUDA objects there")
-    line = "| {} | {} | {} | {} | {} |" if arguments.markdown else "{:<70} {:>5} {:>9} {:>6} {:>7}"
-    print(line.format("kernel", "sm", "registers", "stack", "shared"))
-    if arguments.markdown:
-        print("|---|---|---|---|---|")
-    for row in sorted(rows):
-        print(line.format(*row))
-    spilled = [row for row in rows if row[3] > 0 and WITHOUT_STACK.search(row[0])]
+    if arguments.json:
+        print(json.dumps(rows))
+    else:
+        show(rows, arguments.markdown)
+    spilled = [row for row in rows if row["stack"] > 0 and WITHOUT_STACK.search(row["kernel"])]
     for row in spilled:
-        print(f"{row[0]} for sm_{row[1]}: a stack of {row[3]} bytes, must be 0", file=sys.stderr)
+        print(f"{row['kernel']} for sm_{row['sm']}: a stack of {row['stack']} bytes, must be 0", file=sys.stderr)
     sys.exit(1 if spilled else 0)
 
 

@@ -99,12 +99,11 @@ class BenchRun {
   std::int64_t updates_ = 0;
 };
 
-// Of model and step, by the formula that llm.c and others quote: 6 for each parameter and token,
-// and attention as if it were not causal.
+// As llm.c counts: 6 for each parameter and token, and causal attention.
 double utilization(const Options& options, const ModelConfig& config, std::int64_t parameters,
                    double step_seconds, double product_rate) {
   const auto per_token =
-      static_cast<double>(6 * parameters + 12 * config.layers * config.channels * options.seq_len);
+      static_cast<double>(6 * parameters + 6 * config.layers * config.channels * options.seq_len);
   return per_token * static_cast<double>(options.batch_tokens) / step_seconds / product_rate;
 }
 

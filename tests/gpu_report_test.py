@@ -15,18 +15,6 @@ import gpu_report
 
 GPT2_PARAMETERS = 124_439_808
 
-PTXAS = """[1/9] Building CUDA object a.o
-ptxas info    : Compiling entry function '_Z1fPf' for 'sm_80'
-ptxas info    : Function properties for _Z1fPf
-    64 bytes stack frame, 24 bytes spill stores, 40 bytes spill loads
-ptxas info    : Used 40 registers, used 1 barriers, 64 bytes stack, 512 bytes smem, 380 bytes cmem[0]
-ptxas info    : Compile time = 1.9 ms
-ptxas info    : Compiling entry function '_Z1fPf' for 'sm_90a'
-ptxas info    : Function properties for _Z1fPf
-    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
-ptxas info    : Used 24 registers
-"""
-
 
 def bench_value(name, tokens_per_second):
     return {"name": name, "layers": 12, "channels": 768, "seq_len": 1024, "micro_batch": 64,
@@ -115,13 +103,6 @@ class StepsTest(unittest.TestCase):
         self.assertFalse(self.is_close(self.expected | {3: float("nan")}))
         self.assertFalse(self.is_close({1: 5.0}))
         self.assertFalse(gpu_read.compare_steps({}, {}, 1e-5)[0])
-
-
-class KernelsTest(unittest.TestCase):
-    def test_registers_spills_and_shared_memory_by_architecture(self):
-        self.assertEqual(gpu_read.kernels_of(PTXAS), [
-            {"kernel": "f", "architecture": "sm_80", "spill_bytes": 64, "registers": 40, "shared_bytes": 512},
-            {"kernel": "f", "architecture": "sm_90a", "spill_bytes": 0, "registers": 24, "shared_bytes": 0}])
 
 
 if __name__ == "__main__":
