@@ -17,12 +17,12 @@ elseif(architectures STREQUAL "auto")
   endif()
 endif()
 message(STATUS "CUDA backend for sm_${architectures}")
-set(gencode)
+set(lathe_gencode)
 foreach(architecture ${architectures})
-  list(APPEND gencode -gencode=arch=compute_${architecture},code=sm_${architecture})
+  list(APPEND lathe_gencode -gencode=arch=compute_${architecture},code=sm_${architecture})
 endforeach()
 foreach(architecture 80 90a)
-  list(APPEND gencode -gencode=arch=compute_${architecture},code=compute_${architecture})
+  list(APPEND lathe_gencode -gencode=arch=compute_${architecture},code=compute_${architecture})
 endforeach()
 
 set(CMAKE_CUDA_ARCHITECTURES OFF)
@@ -37,7 +37,7 @@ add_library(lathe_cuda OBJECT ${cuda_sources})
 target_include_directories(lathe_cuda PUBLIC include kernels/cuda)
 target_include_directories(lathe_cuda SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS})
 target_compile_options(lathe_cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:${gencode} -lineinfo -Xfatbin=-compress=false -Xcompiler=-Wall,-Wextra,-Wshadow>
+  $<$<COMPILE_LANGUAGE:CUDA>:${lathe_gencode} -lineinfo -Xfatbin=-compress=false -Xcompiler=-Wall,-Wextra,-Wshadow>
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow>)
 if(LATHE_WARNINGS_AS_ERRORS)
   target_compile_options(lathe_cuda PRIVATE
