@@ -4,7 +4,7 @@ catch. Needs nvcc; scripts/mutation_test.sh builds what this starts from.
 
     scripts/mutation_test.py [--jobs N] [WORD]    only faults with WORD in file, test or what they replace
 
-A fault's kernel is compiled alone, to PTX, and linked before the library that holds the right one.
+A fault's kernel is compiled alone, to PTX, and linked in place of the right one.
 Exit code 1 when fewer than 95 % are caught.
 """
 import argparse
@@ -52,9 +52,10 @@ def compile_kernel(folder, name):
     return subprocess.run(command, shell=True, cwd=BUILD, capture_output=True, text=True)
 
 
-def link_test(folder, test):
+def link_test(folder, test, name):
     command = command_of(f"tests/{test}").split("&&")[1]
-    command = command.replace(f"-o tests/{test} ", f"-o {folder}/{test} {folder}/fault.o ")
+    command = command.replace(f"-o tests/{test} ", f"-o {folder}/{test} ")
+    command = command.replace(f"CMakeFiles/lathe_cuda.dir/kernels/cuda/{name}.o", f"{folder}/fault.o")
     return subprocess.run(command, shell=True, cwd=BUILD, capture_output=True, text=True)
 
 
@@ -77,7 +78,8 @@ def outcome(fault):
         if fault["find"] not in text:
             return "is not in the file any more"
         file.write_text(text.replace(fault["find"], fault["put"], 1))
-        for step in (compile_kernel(folder, source_of(fault)), link_test(folder, fault["test"])):
+        name = source_of(fault)
+        for step in (compile_kernel(folder, name), link_test(folder, fault["test"], name)):
             if step.returncode != 0:
                 return "does not build: " + (step.stderr + step.stdout)[-600:]
         if all(passes(folder / fault["test"], order) for order in ("forward", "reverse")):
