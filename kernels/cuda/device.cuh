@@ -97,6 +97,13 @@ __device__ inline float warp_sum(float x) {
   return x;
 }
 
+// 2^x by the unit for it, within 2 ulp; results below 2^-126 become 0.
+__device__ inline float fast_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // The sum over all threads of the block, in every thread and in a fixed order. `Threads` is the
 // block's size, a multiple of 32. All threads must call; memory is theirs again when it returns.
 template <int Threads>

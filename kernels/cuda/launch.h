@@ -28,6 +28,14 @@ void allow_shared_memory(void (*kernel)(Parameters...), std::size_t bytes) {
         "cudaFuncSetAttribute");
 }
 
+// The most shared memory that a block may be allowed.
+inline std::int64_t most_shared_memory() {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0),
+        "cudaDeviceGetAttribute");
+  return bytes;
+}
+
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
