@@ -117,7 +117,7 @@ std::vector<Case> cases() {
     result.push_back({33, 65, 5, type, 256});
     result.push_back({33, 65, 8, type, 300});
     result.push_back({33, 65, 40, type, 1});
-    result.push_back({3, 65, 264, type, 2});
+    result.push_back({1, 65, 264, type, 2});  // the last token begins a piece before the end
     for (const Operand operand :
          {Operand::d_token_table, Operand::d_position_table, Operand::d_out}) {
       result.push_back({2, 5, 16, type, 7, operand});

@@ -38,8 +38,8 @@ __global__ void __launch_bounds__(kThreads)
 template <class E>
 struct TokenGradients {
   float* d_token_table;
-  float* openings;               // (pieces, C)
-  std::int32_t* opening_tokens;  // (pieces); -1 where there is no opening
+  float* openings;             // (pieces, C)
+  std::int32_t* first_tokens;  // (pieces): of each
   const E* d_out;
   const std::int32_t *tokens, *order;
   std::int64_t N, C, pieces;
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kWarp) add_pieces(TokenGradients<E> op) {
   const std::int32_t token = op.tokens[position];
   const std::int32_t first = __shfl_sync(kAllLanes, token, 0);
   bool opens = begin > 0 && op.token(begin - 1) == first;
-  if (blockIdx.y == 0 && lane == 0) op.opening_tokens[piece] = opens ? first : -1;
+  if (blockIdx.y == 0 && lane == 0) op.first_tokens[piece] = first;
   Pack<float, W> sum = {};
   for (int start = 0; start < count; start += kRowsInFlight) {
     P rows[kRowsInFlight];
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kWarp) add_openings(TokenGradients<E> op) {
   float sum = 0;
   int count = kWarp;  // of the next 32 pieces, those that open with it
   for (std::int64_t first = piece + 1; count == kWarp; first += kWarp) {
-    const bool opens = first + lane < op.pieces && op.opening_tokens[first + lane] == token;
+    const bool opens = first + lane < op.pieces && op.first_tokens[first + lane] == token;
     const unsigned others = ~__ballot_sync(kAllLanes, opens);
     count = others == 0 ? kWarp : __ffs(static_cast<int>(others)) - 1;
     if (c >= op.C) continue;
@@ -162,13 +162,13 @@ void CudaBackend::execute(const EmbeddingForward& op) {
 void CudaBackend::execute(const EmbeddingBackward& op) {
   const std::int64_t N = op.tokens.count(), C = op.d_out.size(2), pieces = ceil_div(N, kPiece);
   float* openings = scratch(pieces * C + pieces + token_order_memory(N));
-  auto* opening_tokens = reinterpret_cast<std::int32_t*>(openings + pieces * C);
+  auto* first_tokens = reinterpret_cast<std::int32_t*>(openings + pieces * C);
   const std::int32_t* order = order_positions(
-      op.tokens.as<std::int32_t>(), N, op.d_token_table.size(0), opening_tokens + pieces, stream());
+      op.tokens.as<std::int32_t>(), N, op.d_token_table.size(0), first_tokens + pieces, stream());
   with_compute_type(op.d_out.type(), [&]<class E>(std::type_identity<E>) {
     const TokenGradients<E> tokens{.d_token_table = op.d_token_table.as<float>(),
                                    .openings = openings,
-                                   .opening_tokens = opening_tokens,
+                                   .first_tokens = first_tokens,
                                    .d_out = op.d_out.as<E>(),
                                    .tokens = op.tokens.as<std::int32_t>(),
                                    .order = order,

@@ -1,6 +1,6 @@
 // Sums over a whole tensor in two launches: blocks over chunks whose borders depend on the count
-// alone, then one block over their sums, in double: even there GPUs for training add as fast as
-// they read.
+// alone, then one block over their sums. In double, which costs no time beside the reads on GPUs
+// made for training.
 #include <algorithm>
 
 #include "cuda_backend.h"
