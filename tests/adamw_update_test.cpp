@@ -30,6 +30,7 @@ struct Case {
   std::vector<ElementRange> decayed;
   double grad_clip;
   DType type;
+  bool misaligned = false;
 };
 
 std::vector<float> gradient_of_step(std::int64_t count, std::int64_t step) {
@@ -41,16 +42,16 @@ class Optimizer {
  public:
   Optimizer(const Case& c, const std::vector<float>& start)
       : case_(c),
-        parameter_(to_device(*backend_, c.type, {c.count}, start)),
-        m_(zeros(*backend_, DType::fp32, {c.count})),
-        v_(zeros(*backend_, DType::fp32, {c.count})),
+        parameter_(place(c.type, start)),
+        m_(place(DType::fp32, std::vector<float>(start.size(), 0.0f))),
+        v_(place(DType::fp32, std::vector<float>(start.size(), 0.0f))),
         square_sum_(zeros(*backend_, DType::fp32, {1})),
         loss_sum_(zeros(*backend_, DType::fp32, {1})) {
-    if (c.type == DType::bf16) master_ = to_device(*backend_, DType::fp32, {c.count}, start);
+    if (c.type == DType::bf16) master_ = place(DType::fp32, start);
   }
 
   void step(const std::vector<float>& gradient, std::int64_t step) {
-    const auto device_gradient = to_device(*backend_, DType::fp32, {case_.count}, gradient);
+    const auto device_gradient = place(DType::fp32, gradient);
     backend_->run(SumOfSquares{.out = square_sum_, .x = device_gradient});
     backend_->run(AdamWUpdate{.parameter = parameter_,
                               .master = master_,
@@ -79,6 +80,11 @@ class Optimizer {
   std::vector<float> v() { return to_floats(*backend_, v_); }
 
  private:
+  DeviceTensor place(DType type, const std::vector<float>& values) {
+    return case_.misaligned ? to_device_misaligned(*backend_, type, {case_.count}, values)
+                            : to_device(*backend_, type, {case_.count}, values);
+  }
+
   const Case& case_;
   std::unique_ptr<Backend> backend_ = make_test_backend();
   DeviceTensor parameter_, master_, m_, v_, square_sum_, loss_sum_;
@@ -113,6 +119,13 @@ TEST_P(AdamWUpdateOf, TenStepsMatchFloat64) {
   EXPECT_EQ(optimizer.parameter(), rounded_to(c.type, optimizer.master()));
 }
 
+// More ranges than one launch takes; the borders of launches lie within a range and a pack.
+std::vector<ElementRange> many_ranges() {
+  std::vector<ElementRange> ranges;
+  for (std::int64_t i = 0; i < 500; ++i) ranges.push_back({6 * i + 2, 6 * i + (i % 3 ? 8 : 3)});
+  return ranges;
+}
+
 // Sizes around the blocks in which the kernel works, ranges that start and end anywhere.
 std::vector<Case> cases() {
   std::vector<Case> result;
@@ -123,6 +136,8 @@ std::vector<Case> cases() {
       result.push_back({100, {{0, 3}, {3, 50}, {99, 100}}, clip, type});
       result.push_back({70001, {{5, 32768}, {32769, 40000}, {65535, 70000}}, clip, type});
     }
+    result.push_back({3010, many_ranges(), 1.0, type});
+    result.push_back({2049, {{3, 1026}, {1027, 2048}}, 1.0, type, /*misaligned=*/true});
   }
   return result;
 }

@@ -105,7 +105,9 @@ std::vector<Case> cases() {
     result.push_back({1, {65, 128}, type, 1.0f});
     result.push_back({7, {65, 128}, type, 3.0f});
     result.push_back({5, {256, 256}, type, 1.0f});
-    result.push_back({3, {50257, 50304}, type, 2.0f});
+    result.push_back({3, {65, 67}, type, 2.0f});
+    result.push_back({2, {50257, 50304}, type, 2.0f});
+    result.push_back({1, {119999, 120064}, type, 2.0f});  // more than shared memory holds
   }
   return result;
 }

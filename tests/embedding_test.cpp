@@ -14,16 +14,22 @@ namespace {
 using reference::Doubles;
 using reference::widen;
 
+enum class Operand { none, d_token_table, d_position_table, d_out };
+
 struct Case {
   std::int64_t B, T, C;
   DType type;
+  std::int64_t vocab = kVocab;
+  Operand misaligned = Operand::none;
+
+  static constexpr std::int64_t kVocab = 7;  // few tokens: they repeat
 };
-constexpr std::int64_t kVocab = 7, kContext = 70;  // few tokens: they repeat
+constexpr std::int64_t kContext = 70;
 
 std::vector<std::int32_t> tokens_of(const Case& c) {
   std::vector<std::int32_t> tokens;
   for (std::int64_t n = 0; n < c.B * c.T; ++n) {
-    tokens.push_back(static_cast<std::int32_t>(n * n % kVocab));
+    tokens.push_back(static_cast<std::int32_t>(n * n % c.vocab));
   }
   return tokens;
 }
@@ -37,12 +43,12 @@ class EmbeddingAt : public testing::TestWithParam<Case> {};
 TEST_P(EmbeddingAt, ForwardIsExact) {
   const Case& c = GetParam();
   auto backend = make_test_backend();
-  const auto token_values = rounded_to(c.type, normal_floats(kVocab * c.C, 1));
+  const auto token_values = rounded_to(c.type, normal_floats(c.vocab * c.C, 1));
   const auto position_values = rounded_to(c.type, normal_floats(kContext * c.C, 2));
   const std::vector<std::int32_t> token_ids = tokens_of(c);
   const auto out = zeros(*backend, c.type, {c.B, c.T, c.C});
   const auto tokens = to_device(*backend, {c.B, c.T}, token_ids);
-  const auto token_table = to_device(*backend, c.type, {kVocab, c.C}, token_values);
+  const auto token_table = to_device(*backend, c.type, {c.vocab, c.C}, token_values);
   const auto position_table = to_device(*backend, c.type, {kContext, c.C}, position_values);
   backend->run(EmbeddingForward{
       .out = out, .tokens = tokens, .token_table = token_table, .position_table = position_table});
@@ -62,13 +68,19 @@ TEST_P(EmbeddingAt, BackwardMatchesLoops) {
   auto backend = make_test_backend();
   const auto d_out_values = rounded_to(c.type, normal_floats(c.B * c.T * c.C, 3));
   const std::vector<std::int32_t> token_ids = tokens_of(c);
-  const auto before_token = normal_floats(kVocab * c.C, 4);
+  const auto before_token = normal_floats(c.vocab * c.C, 4);
   const auto before_position = normal_floats(kContext * c.C, 5);
-  const auto d_out = to_device(*backend, c.type, {c.B, c.T, c.C}, d_out_values);
+  const auto place = [&](Operand operand, DType type, std::initializer_list<std::int64_t> shape,
+                         const std::vector<float>& values) {
+    return c.misaligned == operand ? to_device_misaligned(*backend, type, shape, values)
+                                   : to_device(*backend, type, shape, values);
+  };
+  const auto d_out = place(Operand::d_out, c.type, {c.B, c.T, c.C}, d_out_values);
   const auto tokens = to_device(*backend, {c.B, c.T}, token_ids);
   for (const bool accumulate : {false, true}) {
-    const auto d_token = to_device(*backend, DType::fp32, {kVocab, c.C}, before_token);
-    const auto d_position = to_device(*backend, DType::fp32, {kContext, c.C}, before_position);
+    const auto d_token = place(Operand::d_token_table, DType::fp32, {c.vocab, c.C}, before_token);
+    const auto d_position =
+        place(Operand::d_position_table, DType::fp32, {kContext, c.C}, before_position);
     backend->run(EmbeddingBackward{.d_token_table = d_token,
                                    .d_position_table = d_position,
                                    .d_out = d_out,
@@ -101,14 +113,24 @@ std::vector<Case> cases() {
       result.push_back({3, 65, C, type});
       result.push_back({2, kContext, C, type});
     }
+    // Tokens of one and of two digits, some never seen, in several chunks; one token alone.
+    result.push_back({33, 65, 5, type, 256});
+    result.push_back({33, 65, 8, type, 300});
+    result.push_back({33, 65, 40, type, 1});
+    result.push_back({1, 65, 264, type, 2});  // the last token begins a piece before the end
+    for (const Operand operand :
+         {Operand::d_token_table, Operand::d_position_table, Operand::d_out}) {
+      result.push_back({2, 5, 16, type, 7, operand});
+    }
   }
   return result;
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, EmbeddingAt, testing::ValuesIn(cases()),
                          [](const auto& test_case) {
-                           return fmt::format("B{}T{}C{}{}", test_case.param.B, test_case.param.T,
-                                              test_case.param.C, to_string(test_case.param.type));
+                           const Case& c = test_case.param;
+                           return fmt::format("B{}T{}C{}{}V{}{}", c.B, c.T, c.C, to_string(c.type),
+                                              c.vocab, static_cast<int>(c.misaligned));
                          });
 
 // Differences of the op itself: it is linear and these sums are exact in fp32, so a step of 1 gives
@@ -121,7 +143,7 @@ TEST(EmbeddingGradient, MatchesDifferencesOfTheForwardPass) {
   std::vector<float> weights;
   for (int i = 0; i < 30; ++i) weights.push_back(static_cast<float>(i * i % 11));
   const auto d_out = to_device(*backend, c.type, {c.B, c.T, c.C}, weights);
-  const auto d_token = zeros(*backend, DType::fp32, {kVocab, c.C});
+  const auto d_token = zeros(*backend, DType::fp32, {c.vocab, c.C});
   const auto d_position = zeros(*backend, DType::fp32, {kContext, c.C});
   backend->run(EmbeddingBackward{.d_token_table = d_token,
                                  .d_position_table = d_position,
@@ -130,7 +152,7 @@ TEST(EmbeddingGradient, MatchesDifferencesOfTheForwardPass) {
                                  .accumulate = false});
   const auto weighted_sum = [&](const std::vector<float>& token,
                                 const std::vector<float>& position) {
-    const auto token_table = to_device(*backend, c.type, {kVocab, c.C}, token);
+    const auto token_table = to_device(*backend, c.type, {c.vocab, c.C}, token);
     const auto position_table = to_device(*backend, c.type, {kContext, c.C}, position);
     backend->run(EmbeddingForward{.out = out,
                                   .tokens = tokens,
@@ -141,7 +163,8 @@ TEST(EmbeddingGradient, MatchesDifferencesOfTheForwardPass) {
     for (std::size_t i = 0; i < values.size(); ++i) sum += values[i] * weights[i];
     return sum;
   };
-  std::vector<float> token(kVocab * 3, 0.0f), position(kContext * 3, 0.0f);
+  std::vector<float> token(static_cast<std::size_t>(c.vocab) * 3, 0.0f),
+      position(kContext * 3, 0.0f);
   std::vector<float> token_differences, position_differences;
   for (float& element : token) {
     element = 1;

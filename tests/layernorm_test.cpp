@@ -49,24 +49,31 @@ struct Outputs {
 
 enum class Residual { absent, apart, in_place };
 
+enum class Operand { none, out, x, gain, bias, d_x, d_out, d_residual };
+
 struct Options {
   Residual residual = Residual::absent;
   bool accumulate = false;
+  Operand misaligned = Operand::none;
 };
 constexpr float kBefore = 3.0f;  // in d_gain and d_bias when they are added to
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();  // when they are written
 
 Outputs run_layernorm(const Shape& s, const Inputs& in, Options options) {
   auto backend = make_test_backend();
-  const auto matrix = [&](const std::vector<float>& values) {
-    return to_device(*backend, s.type, {s.N, s.C}, values);
-  };
-  const auto x = matrix(in.x), d_out = matrix(in.d_out), d_residual = matrix(in.d_residual);
-  const auto gain = to_device(*backend, s.type, {s.C}, in.gain);
-  const auto bias = to_device(*backend, s.type, {s.C}, in.bias);
-  const auto out = zeros(*backend, s.type, {s.N, s.C});
   const std::vector<float> dirt(in.x.size(), kNan);
-  const auto own_d_x = to_device(*backend, s.type, {s.N, s.C}, dirt);
+  const auto place = [&](Operand operand, const std::vector<float>& values) {
+    const std::int64_t C = s.C, N = static_cast<std::int64_t>(values.size()) / C;
+    const auto make = [&](std::initializer_list<std::int64_t> shape) {
+      return options.misaligned == operand ? to_device_misaligned(*backend, s.type, shape, values)
+                                           : to_device(*backend, s.type, shape, values);
+    };
+    return operand == Operand::gain || operand == Operand::bias ? make({C}) : make({N, C});
+  };
+  const auto x = place(Operand::x, in.x), d_out = place(Operand::d_out, in.d_out);
+  const auto d_residual = place(Operand::d_residual, in.d_residual);
+  const auto gain = place(Operand::gain, in.gain), bias = place(Operand::bias, in.bias);
+  const auto out = place(Operand::out, dirt), own_d_x = place(Operand::d_x, dirt);
   const auto mean = zeros(*backend, DType::fp32, {s.N});
   const auto rstd = zeros(*backend, DType::fp32, {s.N});
   const std::vector<float> before(static_cast<std::size_t>(s.C),
@@ -103,36 +110,37 @@ class LayerNormAt : public testing::TestWithParam<std::tuple<std::int64_t, std::
   }
 };
 
-TEST_P(LayerNormAt, MatchesLoops) {
-  const Inputs in = random_inputs(shape());
+void expect_loops(const Shape& shape, Options options) {
+  const Inputs in = random_inputs(shape);
   const reference::LayerNorm forward =
       reference::layernorm(widen(in.x), widen(in.gain), widen(in.bias));
   const reference::LayerNormGradients gradients =
       reference::layernorm_gradients(widen(in.d_out), widen(in.x), widen(in.gain));
-  const double tolerance = kArithmetic + rounding_in_norm(shape().type, in.x.size());
-  for (const bool accumulate : {false, true}) {
-    for (const Residual residual : {Residual::absent, Residual::apart, Residual::in_place}) {
-      const Outputs outputs =
-          run_layernorm(shape(), in, {.residual = residual, .accumulate = accumulate});
-      EXPECT_TRUE(near_in_norm(outputs.out, forward.out, tolerance));
-      EXPECT_TRUE(near_each(outputs.mean, forward.mean, kArithmetic, 0));
-      EXPECT_TRUE(near_each(outputs.rstd, forward.rstd, 0, kArithmetic));
-      Doubles d_x = gradients.d_x, d_gain = gradients.d_gain, d_bias = gradients.d_bias;
-      for (std::size_t i = 0; i < d_x.size(); ++i) {
-        if (residual != Residual::absent) d_x[i] += in.d_residual[i];
-      }
-      for (std::size_t c = 0; c < d_gain.size() && accumulate; ++c) {
-        d_gain[c] += kBefore;
-        d_bias[c] += kBefore;
-      }
-      // One channel is its own mean: everything but the residual cancels to zero.
-      if (shape().C > 1) {
-        EXPECT_TRUE(near_in_norm(outputs.d_x, d_x, tolerance));
-      }
-      EXPECT_TRUE(near_in_norm(outputs.d_gain, d_gain, kArithmetic));
-      EXPECT_TRUE(near_in_norm(outputs.d_bias, d_bias, kArithmetic));
-    }
+  const double tolerance = kArithmetic + rounding_in_norm(shape.type, in.x.size());
+  const Outputs outputs = run_layernorm(shape, in, options);
+  EXPECT_TRUE(near_in_norm(outputs.out, forward.out, tolerance));
+  EXPECT_TRUE(near_each(outputs.mean, forward.mean, kArithmetic, 0));
+  EXPECT_TRUE(near_each(outputs.rstd, forward.rstd, 0, kArithmetic));
+  Doubles d_x = gradients.d_x, d_gain = gradients.d_gain, d_bias = gradients.d_bias;
+  for (std::size_t i = 0; i < d_x.size(); ++i) {
+    if (options.residual != Residual::absent) d_x[i] += in.d_residual[i];
   }
+  for (std::size_t c = 0; c < d_gain.size() && options.accumulate; ++c) {
+    d_gain[c] += kBefore;
+    d_bias[c] += kBefore;
+  }
+  // One channel is its own mean: everything but the residual cancels to zero.
+  if (shape.C > 1) {
+    EXPECT_TRUE(near_in_norm(outputs.d_x, d_x, tolerance));
+  }
+  EXPECT_TRUE(near_in_norm(outputs.d_gain, d_gain, kArithmetic));
+  EXPECT_TRUE(near_in_norm(outputs.d_bias, d_bias, kArithmetic));
+}
+
+TEST_P(LayerNormAt, MatchesLoops) {
+  expect_loops(shape(), {.residual = Residual::absent, .accumulate = false});
+  expect_loops(shape(), {.residual = Residual::apart, .accumulate = true});
+  expect_loops(shape(), {.residual = Residual::in_place, .accumulate = false});
 }
 
 std::string shape_name(
@@ -142,13 +150,39 @@ std::string shape_name(
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LayerNormAt,
-                         testing::Combine(testing::Values(1, 3, 70),
+                         testing::Combine(testing::Values(1, 3, 19),
                                           testing::Values(1, 6, 33, 36, 96, 771),
                                           testing::Values(DType::fp32, DType::bf16)),
                          shape_name);
-// More rows than any kernel has blocks of them, and not a multiple.
-INSTANTIATE_TEST_SUITE_P(ManyRows, LayerNormAt, testing::Values(std::tuple(1031, 7, DType::fp32)),
+// Around what the lanes of a warp hold in 16 bytes each, once to seven times, and beyond.
+INSTANTIATE_TEST_SUITE_P(PacksOfFp32, LayerNormAt,
+                         testing::Combine(testing::Values(6),
+                                          testing::Values(128, 132, 264, 640, 896, 904),
+                                          testing::Values(DType::fp32)),
                          shape_name);
+INSTANTIATE_TEST_SUITE_P(PacksOfBf16, LayerNormAt,
+                         testing::Combine(testing::Values(6),
+                                          testing::Values(256, 264, 640, 1024, 1600, 1800),
+                                          testing::Values(DType::bf16)),
+                         shape_name);
+
+// More rows than any kernel has warps for them, and not a multiple.
+TEST(LayerNorm, TakesManyRows) {
+  const Options options{.residual = Residual::in_place, .accumulate = true};
+  expect_loops({.N = 2201, .C = 7, .type = DType::fp32}, options);
+  expect_loops({.N = 2201, .C = 8, .type = DType::bf16}, options);
+}
+
+TEST(LayerNorm, OperandsBeginAnywhere) {
+  for (const DType type : {DType::fp32, DType::bf16}) {
+    for (const Operand operand : {Operand::out, Operand::x, Operand::gain, Operand::bias,
+                                  Operand::d_x, Operand::d_out, Operand::d_residual}) {
+      SCOPED_TRACE(static_cast<int>(operand));
+      expect_loops({.N = 5, .C = 64, .type = type},
+                   {.residual = Residual::apart, .accumulate = false, .misaligned = operand});
+    }
+  }
+}
 
 // Differences of the float64 loops: the kernel's fp32 rounding is all that is left.
 TEST(LayerNormGradient, MatchesCentralDifferences) {

@@ -13,21 +13,30 @@ namespace lathe::test {
 namespace {
 
 constexpr std::int64_t kCounts[] = {1, 7, 16384, 16385, 100003};
+constexpr std::int64_t kLong = 4200007;  // for which chunks grow
 
 // Double inside: the one rounding to fp32 at the end is all that may be lost.
 constexpr double kOneRounding = 0x1p-24;
 
-TEST(SumOfSquares, IsRoundedOnce) {
+void expect_sum_of_squares(std::int64_t count) {
   auto backend = make_test_backend();
-  const auto out = zeros(*backend, DType::fp32, {1});
-  for (const std::int64_t count : kCounts) {
-    const std::vector<float> values = normal_floats(count, 1);
-    const auto x = to_device(*backend, DType::fp32, {count}, values);
+  const std::vector<float> values = normal_floats(count, 1);
+  double expected = 0;
+  for (const float value : values) expected += double{value} * value;
+  const auto sum_of = [&](const DeviceTensor& x) {
+    const auto out = zeros(*backend, DType::fp32, {1});
     backend->run(SumOfSquares{.out = out, .x = x});
-    double expected = 0;
-    for (const float value : values) expected += double{value} * value;
-    EXPECT_TRUE(near_each(to_floats(*backend, out), std::vector{expected}, 0, kOneRounding));
-  }
+    return to_floats(*backend, out);
+  };
+  const auto sum = sum_of(to_device(*backend, DType::fp32, {count}, values));
+  EXPECT_TRUE(near_each(sum, std::vector{expected}, 0, kOneRounding)) << count;
+  // The order is a function of the count alone.
+  EXPECT_EQ(sum_of(to_device_misaligned(*backend, DType::fp32, {count}, values)), sum) << count;
+}
+
+TEST(SumOfSquares, IsRoundedOnce) {
+  for (const std::int64_t count : kCounts) expect_sum_of_squares(count);
+  expect_sum_of_squares(kLong);
 }
 
 // Squares beyond fp32's range, and a tail too small for an fp32 sum.
@@ -78,13 +87,21 @@ TEST(Convert, RoundsToNearestEvenAndBack) {
     values[0] = 1.0f + 0x1p-8f;  // halfway: to even, which is 1
     for (const DType from : {DType::fp32, DType::bf16}) {
       for (const DType to : {DType::fp32, DType::bf16}) {
+        const std::vector<float> expected = rounded_to(to, rounded_to(from, values));
+        const std::vector<float> dirt(values.size(), -1.0f);
         const auto x = to_device(*backend, from, {count}, values);
-        const auto out = zeros(*backend, to, {count});
+        const auto out = to_device(*backend, to, {count}, dirt);
         backend->run(Convert{.out = out, .x = x});
-        EXPECT_EQ(to_floats(*backend, out), rounded_to(to, rounded_to(from, values)));
+        EXPECT_EQ(to_floats(*backend, out), expected);
         if (to == DType::bf16) {
           EXPECT_EQ(to_floats(*backend, out)[0], 1.0f);
         }
+        const auto later_x = to_device_misaligned(*backend, from, {count}, values);
+        const auto later_out = to_device_misaligned(*backend, to, {count}, dirt);
+        backend->run(Convert{.out = later_out, .x = x});
+        EXPECT_EQ(to_floats(*backend, later_out), expected);
+        backend->run(Convert{.out = out, .x = later_x});
+        EXPECT_EQ(to_floats(*backend, out), expected);
       }
     }
   }
@@ -111,10 +128,13 @@ TEST(Fill, ReachesEveryElement) {
   auto backend = make_test_backend();
   for (const std::int64_t count : kCounts) {
     for (const DType type : {DType::fp32, DType::bf16}) {
-      const auto out = zeros(*backend, type, {count});
-      backend->run(Fill{.out = out, .value = -1.5f});
-      EXPECT_EQ(to_floats(*backend, out),
-                std::vector<float>(static_cast<std::size_t>(count), -1.5f));
+      const std::vector<float> zero(static_cast<std::size_t>(count), 0.0f);
+      const auto out = to_device(*backend, type, {count}, zero);
+      const auto later_out = to_device_misaligned(*backend, type, {count}, zero);
+      for (const Tensor& filled : {out.tensor(), later_out.tensor()}) {
+        backend->run(Fill{.out = filled, .value = -1.5f});
+        EXPECT_EQ(to_floats(*backend, filled), std::vector<float>(zero.size(), -1.5f));
+      }
     }
   }
 }

@@ -14,7 +14,7 @@ namespace {
 using namespace cuda;
 
 constexpr int kThreads = 256;
-constexpr int kWidth = 4;        // elements of a thread: 16 bytes of fp32
+constexpr int kWidth = 4;        // elements of a thread: a pack of 16 bytes of fp32
 constexpr int kMaxRanges = 240;  // a launch's parameters are at most 4 KiB
 
 // Where decay applies, as a launch takes it: sorted, disjoint.
@@ -22,8 +22,9 @@ struct DecayedRanges {
   int count;
   ElementRange ranges[kMaxRanges];
 
-  __device__ bool contain(std::int64_t i) const {
-    int low = 0, high = count;  // the first range that ends after i lies in [low, high]
+  // The first range that ends after element i.
+  __device__ int first_after(std::int64_t i) const {
+    int low = 0, high = count;  // it lies in [low, high]
     while (low < high) {
       const int middle = (low + high) / 2;
       if (ranges[middle].end <= i) {
@@ -32,16 +33,17 @@ struct DecayedRanges {
         high = middle;
       }
     }
-    return low < count && ranges[low].begin <= i;
+    return low;
   }
 };
 
 template <class E>
 struct Update {
   E* parameter;
-  float *master, *m, *v;  // master is null with fp32 parameters
+  float *master, *m, *v;  // with fp32 parameters they are the master
   const float *gradient, *grad_square_sum, *loss_sum;
-  std::int64_t begin, end;  // of the elements of this launch
+  std::int64_t begin, end;  // of the elements of this launch; begin is a multiple of kWidth
+  bool aligned;             // all of them, to 16 bytes
   float beta1, beta2, one_minus_beta1, one_minus_beta2, rate, root_correction, eps, decay;
   double grad_clip;
 };
@@ -52,36 +54,54 @@ __device__ float clip_factor(float square_sum, double grad_clip) {
   return static_cast<float>(factor > 1 ? 1 : factor);
 }
 
+struct Element {
+  float master, m, v;
+};
+
 // The same formula as on the CPU (kernels/cpu/adamw.cpp).
 template <class E>
-__device__ void update_element(const Update<E>& op, std::int64_t i, float clip, float decay) {
-  float* master = op.master;
-  if constexpr (std::is_same_v<E, float>) master = op.parameter;
-  const float g = op.gradient[i] * clip;
-  const float m = op.beta1 * op.m[i] + op.one_minus_beta1 * g;
-  const float v = op.beta2 * op.v[i] + op.one_minus_beta2 * (g * g);
-  const float old = master[i];
+__device__ Element updated(const Update<E>& op, const Element& old, float gradient, float decay) {
+  const float m = op.beta1 * old.m + op.one_minus_beta1 * gradient;
+  const float v = op.beta2 * old.v + op.one_minus_beta2 * (gradient * gradient);
   const float direction = m / (sqrtf(v) * op.root_correction + op.eps);
-  const float updated = old - (op.rate * direction + decay * old);
-  op.m[i] = m;
-  op.v[i] = v;
-  master[i] = updated;
-  if constexpr (!std::is_same_v<E, float>) op.parameter[i] = narrow<E>(updated);
+  return {old.master - (op.rate * direction + decay * old.master), m, v};
 }
 
+// A thread takes a pack.
 template <class E>
 __global__ void __launch_bounds__(kThreads)
     adamw_update(const __grid_constant__ Update<E> op,
                  const __grid_constant__ DecayedRanges decayed) {
+  using Floats = Pack<float, kWidth>;
+  const auto flat = [&](auto* values) { return Flat{values, op.end, op.aligned}; };
+  const std::int64_t first =
+      op.begin + (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * kWidth;
+  // In flight while the clip factor is made.
+  const Floats gradient = flat(op.gradient).template load<kWidth>(first);
+  Floats master = flat(op.master).template load<kWidth>(first),
+         m = flat(op.m).template load<kWidth>(first), v = flat(op.v).template load<kWidth>(first);
   if (!isfinite(*op.grad_square_sum) || !isfinite(*op.loss_sum)) return;
   __shared__ float clip;
   if (threadIdx.x == 0) clip = clip_factor(*op.grad_square_sum, op.grad_clip);
   __syncthreads();
-  const std::int64_t first = op.begin + std::int64_t{blockIdx.x} * kThreads * kWidth + threadIdx.x;
+  Pack<E, kWidth> parameter;
+  int range = decayed.first_after(first);
+#pragma unroll
   for (int k = 0; k < kWidth; ++k) {
-    const std::int64_t i = first + std::int64_t{k} * kThreads;
-    if (i < op.end) update_element(op, i, clip, decayed.contain(i) ? op.decay : 0.0f);
+    const std::int64_t i = first + k;
+    while (range < decayed.count && decayed.ranges[range].end <= i) ++range;
+    const bool decays = range < decayed.count && decayed.ranges[range].begin <= i;
+    const Element old{master.values[k], m.values[k], v.values[k]};
+    const Element now = updated(op, old, gradient.values[k] * clip, decays ? op.decay : 0.0f);
+    master.values[k] = now.master;
+    m.values[k] = now.m;
+    v.values[k] = now.v;
+    parameter.values[k] = narrow<E>(now.master);
   }
+  flat(op.m).store(first, m);
+  flat(op.v).store(first, v);
+  flat(op.master).store(first, master);
+  if constexpr (!std::is_same_v<E, float>) flat(op.parameter).store(first, parameter);
 }
 
 template <class E>
@@ -90,14 +110,15 @@ Update<E> make_update(const AdamWUpdate& op) {
   const double correction1 = 1 - std::pow(op.beta1, step);
   const double correction2 = 1 - std::pow(op.beta2, step);
   return {.parameter = op.parameter.as<E>(),
-          .master = op.master.empty() ? nullptr : op.master.as<float>(),
+          .master = (op.master.empty() ? op.parameter : op.master).template as<float>(),
           .m = op.m.as<float>(),
           .v = op.v.as<float>(),
           .gradient = op.gradient.as<float>(),
           .grad_square_sum = op.grad_square_sum.as<float>(),
           .loss_sum = op.loss_sum.as<float>(),
           .begin = 0,
-          .end = op.parameter.count(),
+          .end = 0,
+          .aligned = is_aligned({op.parameter, op.master, op.m, op.v, op.gradient}),
           .beta1 = static_cast<float>(op.beta1),
           .beta2 = static_cast<float>(op.beta2),
           .one_minus_beta1 = static_cast<float>(1 - op.beta1),
@@ -113,19 +134,21 @@ Update<E> make_update(const AdamWUpdate& op) {
 
 // A model of more blocks than a launch takes ranges is updated in several.
 void CudaBackend::execute(const AdamWUpdate& op) {
+  const std::int64_t count = op.parameter.count();
   with_compute_type(op.parameter.type(), [&]<class E>(std::type_identity<E>) {
     Update<E> update = make_update<E>(op);
     std::span<const ElementRange> left = op.decayed;
     do {
-      const auto count = std::min<std::size_t>(left.size(), kMaxRanges);
-      DecayedRanges decayed{.count = static_cast<int>(count), .ranges = {}};
-      std::copy_n(left.begin(), count, decayed.ranges);
-      left = left.subspan(count);
-      update.end = left.empty() ? op.parameter.count() : left.front().begin;
+      const auto taken = std::min<std::size_t>(left.size(), kMaxRanges);
+      DecayedRanges decayed{.count = static_cast<int>(taken), .ranges = {}};
+      std::copy_n(left.begin(), taken, decayed.ranges);
+      // Whole packs: the last range taken may reach into the next launch.
+      update.end = taken < left.size() ? left[taken].begin / kWidth * kWidth : count;
       const std::int64_t blocks = ceil_div(update.end - update.begin, kThreads * kWidth);
       adamw_update<E><<<grid_of(blocks), kThreads, 0, stream()>>>(update, decayed);
       update.begin = update.end;
-    } while (!left.empty());
+      while (!left.empty() && left.front().end <= update.begin) left = left.subspan(1);
+    } while (update.begin < count);
   });
   check_launch(AdamWUpdate::kName);
 }

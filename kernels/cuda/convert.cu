@@ -9,35 +9,46 @@ namespace {
 using namespace cuda;
 
 constexpr int kThreads = 256;
+constexpr int kWidth = 8;  // elements of a thread: 16 bytes of bf16, 32 of fp32
 
-template <class To, class From, int W>
-__global__ void __launch_bounds__(kThreads) convert(To* out, const From* x, std::int64_t packs) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= packs) return;
-  const auto from = reinterpret_cast<const Pack<From, W>*>(x)[i];
-  Pack<To, W> to;
-  for (int k = 0; k < W; ++k) to.values[k] = narrow<To>(widen(from.values[k]));
-  reinterpret_cast<Pack<To, W>*>(out)[i] = to;
+__device__ std::int64_t first_element() {
+  return (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * kWidth;
+}
+
+template <class To, class From>
+__global__ void __launch_bounds__(kThreads) convert(Flat<To> out, Flat<const From> x) {
+  const std::int64_t i = first_element();
+  const Pack<From, kWidth> from = x.template load<kWidth>(i);
+  Pack<To, kWidth> to;
+  for (int k = 0; k < kWidth; ++k) to.values[k] = narrow<To>(widen(from.values[k]));
+  out.store(i, to);
 }
 
 template <class E>
-__global__ void __launch_bounds__(kThreads) fill(E* out, float value, std::int64_t count) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i < count) out[i] = narrow<E>(value);
+__global__ void __launch_bounds__(kThreads) fill(Flat<E> out, float value) {
+  Pack<E, kWidth> pack;
+  for (E& element : pack.values) element = narrow<E>(value);
+  out.store(first_element(), pack);
+}
+
+template <class E>
+Flat<E> flat(const Tensor& tensor) {
+  return {.values = tensor.as<std::remove_const_t<E>>(),
+          .count = tensor.count(),
+          .aligned = is_aligned({tensor})};
+}
+
+unsigned blocks_of(const Tensor& out) {
+  return grid_of(ceil_div(out.count(), kThreads * kWidth));
 }
 
 }  // namespace
 
 void CudaBackend::execute(const Convert& op) {
-  const std::int64_t count = op.out.count();
   with_compute_type(op.out.type(), [&]<class To>(std::type_identity<To>) {
     with_compute_type(op.x.type(), [&]<class From>(std::type_identity<From>) {
-      const auto start = [&]<int W>(std::integral_constant<int, W>) {
-        convert<To, From, W><<<grid_of(ceil_div(count / W, kThreads)), kThreads, 0, stream()>>>(
-            op.out.as<To>(), op.x.as<From>(), count / W);
-      };
-      is_wide(count, {op.out, op.x}) ? start(std::integral_constant<int, 4>{})
-                                     : start(std::integral_constant<int, 1>{});
+      convert<To, From>
+          <<<blocks_of(op.out), kThreads, 0, stream()>>>(flat<To>(op.out), flat<const From>(op.x));
     });
   });
   check_launch(Convert::kName);
@@ -51,10 +62,8 @@ bool cuda::has_image() {
 }
 
 void CudaBackend::execute(const Fill& op) {
-  const std::int64_t count = op.out.count();
   with_compute_type(op.out.type(), [&]<class E>(std::type_identity<E>) {
-    fill<E><<<grid_of(ceil_div(count, kThreads)), kThreads, 0, stream()>>>(op.out.as<E>(), op.value,
-                                                                           count);
+    fill<E><<<blocks_of(op.out), kThreads, 0, stream()>>>(flat<E>(op.out), op.value);
   });
   check_launch(Fill::kName);
 }

@@ -61,6 +61,8 @@ class CudaBackend final : public Backend {
   // Memory for one operation's own sums, until the next operation asks for some.
   float* scratch(std::int64_t floats);
 
+  void add_bias_gradient(const LinearBackward& op);
+
   CudaOptions options_;
   cuda::OwnedStream stream_;
   cuda::UploadRing uploads_;

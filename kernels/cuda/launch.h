@@ -28,6 +28,14 @@ void allow_shared_memory(void (*kernel)(Parameters...), std::size_t bytes) {
         "cudaFuncSetAttribute");
 }
 
+// The most shared memory that a block may be allowed.
+inline std::int64_t most_shared_memory() {
+  int bytes = 0;
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0),
+        "cudaDeviceGetAttribute");
+  return bytes;
+}
+
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
@@ -46,15 +54,22 @@ void with_compute_type(DType type, const Function& function) {
   }
 }
 
+// Whether every operand that is there begins at a multiple of 16 bytes.
+inline bool is_aligned(std::initializer_list<Tensor> operands) {
+  for (const Tensor& operand : operands) {
+    if (reinterpret_cast<std::uintptr_t>(operand.data()) % 16 != 0) return false;
+  }
+  return true;
+}
+
 // Whether 16-byte accesses may be used on rows of `row_elements`: they and every operand that is
 // there must begin at a multiple of 16 bytes.
 inline bool is_wide(std::int64_t row_elements, std::initializer_list<Tensor> operands) {
   for (const Tensor& operand : operands) {
     const std::int64_t row_bytes = row_elements * size_of(operand.type());
-    const auto address = reinterpret_cast<std::uintptr_t>(operand.data());
-    if (!operand.empty() && (row_bytes % 16 != 0 || address % 16 != 0)) return false;
+    if (!operand.empty() && row_bytes % 16 != 0) return false;
   }
-  return true;
+  return is_aligned(operands);
 }
 
 }  // namespace lathe::cuda

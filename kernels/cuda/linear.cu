@@ -2,11 +2,14 @@
 // multiples of 16 bytes: those take the plain kernel here, right for every shape, which hands each
 // sum to an epilogue that finishes it in fp32 and rounds to the compute type once. A block makes a
 // tile of the result and walks the depth in steps through shared memory.
+#include <algorithm>
+
 #include "cuda_backend.h"
 #include "device.cuh"
 #include "gelu.cuh"
 #include "gemm.h"
 #include "launch.h"
+#include "partial_sums.h"
 
 namespace lathe {
 namespace {
@@ -123,26 +126,35 @@ struct FinishDWeight {
   }
 };
 
-constexpr int kColumns = 32;   // of a block of column_sums, a lane each
-constexpr int kRowGroups = 8;  // rows that are added side by side, a warp each
+constexpr int kSumWarps = 8;                  // of a block of sum_rows
+constexpr std::int64_t kSumBlocks = 4 * 132;  // of sum_rows: a wave of an H100
+constexpr std::int64_t kLeastRows = 64;       // of a block
 
-// d_bias = column sums of d_out: every warp adds every kRowGroups-th row, then they add up in
-// order.
-template <class E>
-__global__ void __launch_bounds__(kColumns* kRowGroups)
-    column_sums(float* d_bias, const E* d_out, std::int64_t N, std::int64_t O, bool accumulate) {
-  __shared__ float sums[kRowGroups][kColumns];
-  const int lane = static_cast<int>(threadIdx.x) % kColumns;
-  const int group = static_cast<int>(threadIdx.x) / kColumns;
-  const std::int64_t o = std::int64_t{blockIdx.x} * kColumns + lane;
-  float sum = 0;
-  for (std::int64_t n = group; n < N && o < O; n += kRowGroups) sum += widen(d_out[n * O + o]);
-  sums[group][lane] = sum;
+// A block leaves the sums over `rows` rows of d_out in 32 packs of columns, a lane each: a warp
+// adds every kSumWarps-th row, then they add up in order.
+template <class E, int W>
+__global__ void __launch_bounds__(kSumWarps* kWarp)
+    sum_rows(float* sums, const E* d_out, std::int64_t N, std::int64_t O, std::int64_t rows) {
+  __shared__ float of_warps[kSumWarps][kWarp * W];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = threadIdx.x / kWarp;
+  const std::int64_t first = std::int64_t{blockIdx.x} * kWarp * W, o = first + lane * W;
+  const std::int64_t begin = blockIdx.y * rows, end = min(N, begin + rows);
+  float mine[W] = {};
+  if (o < O) {
+#pragma unroll 4
+    for (std::int64_t n = begin + warp; n < end; n += kSumWarps) {
+      const auto pack = *reinterpret_cast<const Pack<E, W>*>(d_out + n * O + o);
+      for (int k = 0; k < W; ++k) mine[k] += widen(pack.values[k]);
+    }
+  }
+  for (int k = 0; k < W; ++k) of_warps[warp][lane * W + k] = mine[k];
   __syncthreads();
-  if (group != 0 || o >= O) return;
-  float total = accumulate ? d_bias[o] : 0;
-  for (int i = 0; i < kRowGroups; ++i) total += sums[i][lane];
-  d_bias[o] = total;
+  for (int i = static_cast<int>(threadIdx.x); i < kWarp * W && first + i < O;
+       i += kSumWarps * kWarp) {
+    float total = 0;
+    for (int w = 0; w < kSumWarps; ++w) total += of_warps[w][i];
+    sums[blockIdx.y * O + first + i] = total;
+  }
 }
 
 template <class E, class Epilogue>
@@ -236,13 +248,15 @@ void plain_d_weight(const LinearBackward& op, cudaStream_t stream) {
   });
 }
 
-void add_bias_gradient(const LinearBackward& op, cudaStream_t stream) {
-  const std::int64_t N = op.d_out.size(0), O = op.d_out.size(1);
-  with_compute_type(op.x.type(), [&]<class E>(std::type_identity<E>) {
-    column_sums<E><<<grid_of(ceil_div(O, kColumns)), kColumns * kRowGroups, 0, stream>>>(
-        op.d_bias.as<float>(), op.d_out.as<E>(), N, O, op.accumulate);
-  });
-}
+// How d_bias, the column sums of d_out, is cut into blocks: by the shape alone.
+struct BiasGrid {
+  std::int64_t tiles, rows, chunks;  // of 32 packs of columns; of a chunk; of rows
+
+  BiasGrid(std::int64_t N, std::int64_t O, int width)
+      : tiles(ceil_div(O, kWarp * width)),
+        rows(std::max(kLeastRows, ceil_div(N, ceil_div(kSumBlocks, tiles)))),
+        chunks(ceil_div(N, rows)) {}
+};
 
 }  // namespace
 
@@ -260,8 +274,29 @@ void CudaBackend::execute(const LinearBackward& op) {
   }
   const Gemm d_weight = d_weight_gemm(op);
   Gemms::takes(d_weight) ? gemms_.run(d_weight) : plain_d_weight(op, stream());
-  if (!op.d_bias.empty()) add_bias_gradient(op, stream());
+  if (!op.d_bias.empty()) add_bias_gradient(op);
   check_launch(LinearBackward::kName);
+}
+
+void CudaBackend::add_bias_gradient(const LinearBackward& op) {
+  const std::int64_t N = op.d_out.size(0), O = op.d_out.size(1);
+  with_compute_type(op.x.type(), [&]<class E>(std::type_identity<E>) {
+    const auto start = [&]<int W>(std::integral_constant<int, W>) {
+      const BiasGrid cut(N, O, W);
+      float* sums = scratch(cut.chunks * O);
+      const dim3 grid(grid_of(cut.tiles), grid_of(cut.chunks));
+      sum_rows<E, W>
+          <<<grid, kSumWarps * kWarp, 0, stream()>>>(sums, op.d_out.as<E>(), N, O, cut.rows);
+      add_partial_sums({.values = sums,
+                        .blocks = cut.chunks,
+                        .C = O,
+                        .outs = {op.d_bias.as<float>(), nullptr},
+                        .accumulate = op.accumulate},
+                       stream());
+    };
+    is_wide(O, {op.d_out}) ? start(std::integral_constant<int, kWidest<E>>{})
+                           : start(std::integral_constant<int, 1>{});
+  });
 }
 
 }  // namespace lathe

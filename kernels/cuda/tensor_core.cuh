@@ -170,11 +170,4 @@ __device__ inline void finish_copies() {
   __syncthreads();
 }
 
-// 2^x by the unit for it, within 2 ulp; results below 2^-126 become 0.
-__device__ inline float fast_exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 }  // namespace lathe::cuda

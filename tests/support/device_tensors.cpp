@@ -6,6 +6,22 @@
 #include "lathe/random.h"
 
 namespace lathe::test {
+namespace {
+
+void upload(Backend& backend, const Tensor& to, std::span<const float> values) {
+  if (to.count() != static_cast<std::int64_t>(values.size())) {
+    throw std::logic_error("the number of values is not that of the shape");
+  }
+  if (to.type() == DType::fp32) {
+    backend.upload(to, values.data());
+  } else {
+    std::vector<Bf16> rounded;
+    for (const float value : values) rounded.push_back(to_bf16(value));
+    backend.upload(to, rounded.data());
+  }
+}
+
+}  // namespace
 
 DeviceTensor zeros(Backend& backend, DType type, std::initializer_list<std::int64_t> shape) {
   Buffer buffer = backend.allocate(Tensor(nullptr, type, shape).bytes());
@@ -16,17 +32,17 @@ DeviceTensor zeros(Backend& backend, DType type, std::initializer_list<std::int6
 DeviceTensor to_device(Backend& backend, DType type, std::initializer_list<std::int64_t> shape,
                        std::span<const float> values) {
   DeviceTensor tensor = zeros(backend, type, shape);
-  if (tensor.tensor().count() != static_cast<std::int64_t>(values.size())) {
-    throw std::logic_error("the number of values is not that of the shape");
-  }
-  if (type == DType::fp32) {
-    backend.upload(tensor, values.data());
-  } else {
-    std::vector<Bf16> rounded;
-    for (const float value : values) rounded.push_back(to_bf16(value));
-    backend.upload(tensor, rounded.data());
-  }
+  upload(backend, tensor, values);
   return tensor;
+}
+
+DeviceTensor to_device_misaligned(Backend& backend, DType type,
+                                  std::initializer_list<std::int64_t> shape,
+                                  std::span<const float> values) {
+  Buffer buffer = backend.allocate(Tensor(nullptr, type, shape).bytes() + size_of(type));
+  const Tensor view(buffer.get() + size_of(type), type, shape);
+  upload(backend, view, values);
+  return {std::move(buffer), view};
 }
 
 DeviceTensor to_device(Backend& backend, std::initializer_list<std::int64_t> shape,

@@ -32,6 +32,10 @@ DeviceTensor to_device(Backend& backend, DType type, std::initializer_list<std::
                        std::span<const float> values);
 DeviceTensor to_device(Backend& backend, std::initializer_list<std::int64_t> shape,
                        std::span<const std::int32_t> values);
+// It begins one element after its memory: at no multiple of 16 bytes.
+DeviceTensor to_device_misaligned(Backend& backend, DType type,
+                                  std::initializer_list<std::int64_t> shape,
+                                  std::span<const float> values);
 
 std::vector<float> to_floats(Backend& backend, const Tensor& tensor);  // of fp32 or bf16
 std::vector<std::byte> to_bytes(Backend& backend, const Tensor& tensor);
