@@ -6,12 +6,16 @@ cd "$(dirname "$0")/.."
 build=${1:-build}
 stamps=$build/lint
 mkdir -p "$stamps"
+# Compile commands that clang understands: without g++'s precompiled headers.
+database=$build/lint-database
+cmake -S . -B "$database" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLATHE_PRECOMPILE=OFF \
+  -DLATHE_BUILD_TESTS=OFF >/dev/null
 
 common=$( (cat .clang-tidy CMakeLists.txt; find include src kernels -name '*.h' | sort | xargs cat) |
   sha256sum | cut -c1-16)
 # Those that are compiled: kernels/cuda is not without nvcc.
 for file in src/*.cpp kernels/*/*.cpp; do
-  grep -q "\"$PWD/$file\"" "$build/compile_commands.json" || continue
+  grep -q "\"$PWD/$file\"" "$database/compile_commands.json" || continue
   own=$(sha256sum <"$file" | cut -c1-16)
   stamp=$stamps/${file//\//_}.$common.$own
   [[ -e $stamp ]] || echo "$file $stamp"
@@ -19,4 +23,4 @@ done |
   # g++'s own warning flags are not clang's.
   xargs -r -P "$(nproc)" -L 1 bash -c '
     said=$(clang-tidy-14 -p "$0" --quiet --extra-arg=-Wno-unknown-warning-option "$1" 2>&1) &&
-      rm -f "${2%%.*}".* && touch "$2" || { echo "$said"; exit 1; }' "$build"
+      rm -f "${2%%.*}".* && touch "$2" || { echo "$said"; exit 1; }' "$database"
