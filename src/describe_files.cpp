@@ -13,6 +13,7 @@
 #include "lathe/files.h"
 #include "lathe/token_files.h"
 #include "option_sources.h"
+#include "shard_format.h"
 #include "strict_json.h"
 
 namespace lathe {
@@ -20,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kShardHeaderBytes = 1024;
 constexpr std::uint16_t kEndOfText = 50256;
 constexpr std::size_t kShownTokens = 16;
 constexpr std::size_t kShownText = 60;
@@ -50,7 +50,7 @@ Facts describe_tokens(const fs::path& path, DataFormat format) {
   std::vector<std::uint16_t> first;
   std::uint16_t min = std::numeric_limits<std::uint16_t>::max(), max = 0;
   std::int64_t ends = 0;
-  const std::uint64_t offset = format == DataFormat::llmc ? kShardHeaderBytes : 0;
+  const std::uint64_t offset = format == DataFormat::llmc ? std::uint64_t{ShardHeader::kBytes} : 0;
   for_each_piece(file, offset, [&](std::span<const std::byte> bytes) {
     for (std::size_t at = 0; at + 2 <= bytes.size(); at += 2) {
       std::uint16_t token = 0;

@@ -8,14 +8,13 @@
 #include "lathe/checkpoint.h"
 #include "lathe/commands.h"
 #include "lathe/files.h"
+#include "shard_format.h"
 #include "strict_json.h"
 
 namespace lathe {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::int32_t kShardMagic = 20240520;
 
 [[noreturn]] void refuse(const fs::path& path, const std::string& message) {
   throw Error(ExitCode::data, fmt::format("{}: {}", path.string(), message));
@@ -43,7 +42,7 @@ Describe describer_of_content(const fs::path& path) {
     file.read(0, start);
     std::int32_t magic = 0;
     std::memcpy(&magic, start.data(), sizeof magic);
-    if (magic == kShardMagic) return describe_shard;
+    if (magic == ShardHeader::kMagic) return describe_shard;
     if (start[8] == std::byte{'{'} && start[7] == std::byte{0}) return describe_safetensors;
   }
   refuse(path,

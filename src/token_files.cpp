@@ -15,6 +15,7 @@
 
 #include "byte_source.h"
 #include "lathe/error.h"
+#include "shard_format.h"
 
 namespace lathe {
 
@@ -22,9 +23,6 @@ static_assert(std::endian::native == std::endian::little, "token files are littl
 
 namespace {
 
-constexpr std::int32_t kMagic = 20240520;
-constexpr std::int32_t kVersion = 1;
-constexpr std::int64_t kHeaderBytes = 1024;
 constexpr std::int64_t kTextVocab = 256;
 constexpr std::int64_t kGpt2Vocab = 50257;
 constexpr std::size_t kChunkBytes = 16384;  // read and widened at a time, on the stack
@@ -97,18 +95,19 @@ std::int64_t read_header(const ByteSource& bytes, const std::string& label) {
   bytes.read(0, std::as_writable_bytes(std::span(header)).first(static_cast<std::size_t>(readable)),
              label);
   const auto [magic, version, tokens] = header;
-  if (readable >= 4 && magic != kMagic) refuse(label, "{}", identify(magic));
-  if (bytes.size() < kHeaderBytes) {
+  if (readable >= 4 && magic != ShardHeader::kMagic) refuse(label, "{}", identify(magic));
+  if (bytes.size() < ShardHeader::kBytes) {
     refuse(label, "has {} bytes; the header of an llm.c shard alone has {}", bytes.size(),
-           kHeaderBytes);
+           ShardHeader::kBytes);
   }
-  if (version != kVersion) {
-    refuse(label, "is an llm.c shard of version {}; Lathe reads version {}", version, kVersion);
+  if (version != ShardHeader::kVersion) {
+    refuse(label, "is an llm.c shard of version {}; Lathe reads version {}", version,
+           ShardHeader::kVersion);
   }
   if (tokens < 0) {
     refuse(label, "its header says {} tokens; a shard has between 0 and 2147483647", tokens);
   }
-  const std::int64_t expected = kHeaderBytes + 2 * std::int64_t{tokens};
+  const std::int64_t expected = ShardHeader::kBytes + 2 * std::int64_t{tokens};
   if (bytes.size() != expected) {
     refuse(label, "its header says {} tokens, which take {} bytes, but it has {}; {}", tokens,
            expected, bytes.size(),
@@ -123,9 +122,9 @@ std::int64_t count_raw_tokens(const ByteSource& bytes, const std::string& label)
            bytes.size());
   }
   std::array<std::int32_t, 2> start{};
-  if (bytes.size() >= kHeaderBytes) {
+  if (bytes.size() >= ShardHeader::kBytes) {
     bytes.read(0, std::as_writable_bytes(std::span(start)), label);
-    if (start == std::array{kMagic, kVersion}) {
+    if (start == std::array{ShardHeader::kMagic, ShardHeader::kVersion}) {
       refuse(label, "has the header of an llm.c shard; say --data-format llmc");
     }
   }
@@ -208,7 +207,7 @@ TokenFiles::Shard TokenFiles::make_shard(const std::string& label,
     return shard;
   }
   const bool has_header = format == DataFormat::llmc;
-  shard.offset = has_header ? kHeaderBytes : 0;
+  shard.offset = has_header ? ShardHeader::kBytes : 0;
   shard.tokens =
       has_header ? read_header(*shard.bytes, label) : count_raw_tokens(*shard.bytes, label);
   if (split == Split::validation) shard.tokens = 0;

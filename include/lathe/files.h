@@ -56,7 +56,8 @@ class OutputFile {
 
   void write(std::span<const std::byte> bytes);  // all of them
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
-  void sync();   // to the disk
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes);  // over what is there
+  void sync();                                                            // to the disk
   void close();  // reports what the destructor would swallow
 
  private:

@@ -1,0 +1,201 @@
+#include "text_reader.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <system_error>
+#include <utility>
+
+#include "lathe/stop_signal.h"
+
+namespace lathe {
+namespace {
+
+[[noreturn]] void refuse(const std::string& source, const std::string& reason) {
+  throw Error(ExitCode::data, fmt::format("{}: {}", source, reason));
+}
+
+std::string last_error() {
+  return std::generic_category().message(errno);
+}
+
+bool continues_character(char byte) {
+  return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
+}
+
+// Whether white space begins there: White_Space of Unicode, in UTF-8.
+bool is_space_at(std::string_view text, std::size_t at) {
+  static constexpr std::array<std::string_view, 18> kLong = {
+      "\u0085", "\u00A0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005",
+      "\u2006", "\u2007", "\u2008", "\u2009", "\u200A", "\u2028", "\u2029", "\u202F", "\u205F"};
+  const char c = text[at];
+  if (c == ' ' || (c >= '\t' && c <= '\r')) return true;
+  const std::string_view rest = text.substr(at);
+  return rest.starts_with("\u3000") || std::ranges::any_of(kLong, [&](std::string_view space) {
+           return rest.starts_with(space);
+         });
+}
+
+FileDescriptor open_text(const std::string& path, const std::string& name) {
+  const bool is_stdin = path == "-";
+  FileDescriptor file(is_stdin ? ::dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.number() < 0) refuse(name, "cannot be opened: " + last_error());
+  return file;
+}
+
+// The first byte from `at` on that begins a character of UTF-8.
+std::int64_t next_character(const FileDescriptor& file, std::int64_t at, std::int64_t size) {
+  char byte = 0;
+  while (at < size && ::pread(file.number(), &byte, 1, at) == 1 && continues_character(byte)) ++at;
+  return at;
+}
+
+}  // namespace
+
+std::size_t last_word_end(std::string_view text) {
+  constexpr std::size_t kLongestSpace = 3;  // bytes that say what the next character is
+  for (std::size_t at = text.size(); at-- > 1;) {
+    const char c = text[at];
+    const bool is_plain_space = c == ' ' || c == '\n' || c == '\t';
+    if (!is_plain_space || at + kLongestSpace >= text.size()) continue;
+    if (!is_space_at(text, at + 1)) return at;
+  }
+  return 0;
+}
+
+TextReader::TextReader(const TextReaderSpec& spec) : spec_(spec) {
+  for (const std::string& path : spec_.paths) add(path);
+}
+
+void TextReader::add(const std::string& path) {
+  Source source{.name = path == "-" ? "stdin" : path,
+                .path = path,
+                .is_lines = spec_.lines.value_or(path.ends_with(".jsonl")),
+                .begin = 0,
+                .size = std::nullopt,
+                .part = Part::training};
+  struct stat status {};
+  const bool is_there = path == "-" || ::stat(path.c_str(), &status) == 0;
+  if (!is_there) refuse(source.name, "cannot be opened: " + last_error());
+  if (S_ISDIR(status.st_mode)) refuse(source.name, "is a folder; name the files in it");
+  if (S_ISREG(status.st_mode)) {
+    open_text(path, source.name);
+    source.size = status.st_size;
+  }
+  bytes_ = bytes_ && source.size ? std::optional(*bytes_ + *source.size) : std::nullopt;
+  split(source);
+}
+
+void TextReader::split(const Source& whole) {
+  if (whole.is_lines || spec_.validation_fraction == 0) {
+    sources_.push_back(whole);
+    return;
+  }
+  if (!whole.size) {
+    refuse(whole.name,
+           "has no size that is known before its end, so that --val-fraction cannot divide it; "
+           "save it in a file, or give --val-fraction 0");
+  }
+  const auto kept = std::floor(static_cast<double>(*whole.size) * (1 - spec_.validation_fraction));
+  Source training = whole, validation = whole;
+  training.size = next_character(open_text(whole.path, whole.name), static_cast<std::int64_t>(kept),
+                                 *whole.size);
+  validation.begin = *training.size;
+  validation.size = *whole.size - validation.begin;
+  validation.part = Part::validation;
+  sources_.push_back(training);
+  sources_.push_back(validation);
+}
+
+void TextReader::open() {
+  const Source& source = sources_[current_];
+  file_ = open_text(source.path, source.name);
+  if (source.begin > 0 && ::lseek(file_.number(), source.begin, SEEK_SET) < 0) {
+    refuse(source.name, "cannot be read: " + last_error());
+  }
+  left_ = source.size;
+  at_start_ = true;
+  at_end_ = left_ == 0;
+  lines_ = 0;
+}
+
+// Reads on until the buffer has that many bytes, or the source has ended.
+void TextReader::fill(std::size_t bytes) {
+  const Source& source = sources_[current_];
+  while (buffer_.size() < bytes && !at_end_) {
+    const std::size_t begin = buffer_.size();
+    const auto wanted = static_cast<std::int64_t>(bytes - begin);
+    buffer_.resize(bytes);
+    const auto most = static_cast<std::size_t>(std::min(wanted, left_.value_or(wanted)));
+    const ssize_t got = ::read(file_.number(), buffer_.data() + begin, most);
+    const int error = errno;
+    buffer_.resize(begin + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    if (got < 0 && error == EINTR) return;
+    errno = error;
+    if (got < 0) refuse(source.name, "cannot be read: " + last_error());
+    if (got == 0 && left_) {
+      refuse(source.name, fmt::format("ends {} bytes before its size when it was opened; restore "
+                                      "it and start again",
+                                      *left_));
+    }
+    if (left_) *left_ -= got;
+    at_end_ = left_ ? *left_ == 0 : got == 0;
+    bytes_read_ += got;
+  }
+}
+
+// How much of the buffer can be given out; 0: more has to be read.
+std::size_t TextReader::cut() const {
+  if (at_end_) return buffer_.size();
+  if (sources_[current_].is_lines) {
+    const std::size_t end = buffer_.rfind('\n');
+    return end == std::string::npos ? 0 : end + 1;
+  }
+  const std::size_t end = last_word_end(buffer_);
+  if (end > 0 || buffer_.size() < spec_.longest_piece) return end;
+  std::size_t character = buffer_.size() - 1;
+  while (character > 1 && continues_character(buffer_[character])) --character;
+  return character;
+}
+
+TextPiece TextReader::take(std::size_t bytes) {
+  const Source& source = sources_[current_];
+  TextPiece piece{.source = source.name,
+                  .text = buffer_.substr(0, bytes),
+                  .is_lines = source.is_lines,
+                  .first_line = lines_ + 1,
+                  .starts_document = std::exchange(at_start_, false),
+                  .part = source.part};
+  buffer_.erase(0, bytes);
+  if (source.is_lines) lines_ += std::ranges::count(piece.text, '\n');
+  return piece;
+}
+
+std::optional<TextPiece> TextReader::next() {
+  for (; current_ < sources_.size(); ++current_, file_ = FileDescriptor()) {
+    if (file_.number() < 0) open();
+    std::size_t wanted = spec_.piece_bytes, bytes = 0;
+    for (;; wanted = std::max(wanted, 2 * buffer_.size())) {
+      fill(wanted);
+      if (stop_signal() != 0) return std::nullopt;
+      bytes = cut();
+      if (bytes > 0 || at_end_) break;
+      if (buffer_.size() >= spec_.longest_piece) {
+        refuse(sources_[current_].name,
+               fmt::format("line {} has more than {} bytes; is it a .jsonl file, with a document "
+                           "on each line?",
+                           lines_ + 1, spec_.longest_piece));
+      }
+    }
+    if (bytes > 0) return take(bytes);
+  }
+  return std::nullopt;
+}
+
+}  // namespace lathe

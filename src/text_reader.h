@@ -1,0 +1,83 @@
+// Text from files or stdin, in pieces that can be turned into tokens one by one: the tokens of a
+// document are those of its pieces, one after the other, whatever the size of a piece.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lathe/files.h"
+#include "lathe/tokenize.h"
+
+namespace lathe {
+
+struct TextPiece {
+  std::string source;  // the file's name, for messages
+  std::string text;
+  bool is_lines;            // whole lines of a .jsonl file, each a document
+  std::int64_t first_line;  // the number of the first of them in its file, from 1
+  bool starts_document;     // of plain text
+  Part part;                // of plain text
+};
+
+struct TextReaderSpec {
+  std::vector<std::string> paths;  // "-" is stdin
+  std::optional<bool> lines;       // JSON lines or plain text; nullopt: as the names end
+  double validation_fraction = 0;  // of each plain file, its end
+  std::size_t piece_bytes = std::size_t{1} << 20;  // about
+  // Text without a place to be cut at is kept together up to here, and JSON lines must be shorter.
+  std::size_t longest_piece = std::size_t{1} << 26;
+};
+
+class TextReader {
+ public:
+  // Error(data) that begins with the name of a file that cannot be read.
+  explicit TextReader(const TextReaderSpec& spec);
+
+  std::optional<TextPiece> next();  // nullopt: the end, or a stop signal. Error(data).
+
+  std::int64_t bytes_read() const { return bytes_read_; }
+  std::optional<std::int64_t> bytes() const { return bytes_; }  // nullopt: not known, a pipe
+
+ private:
+  // A file, or one part of it.
+  struct Source {
+    std::string name;
+    std::string path;
+    bool is_lines;
+    std::int64_t begin;                // byte of the file
+    std::optional<std::int64_t> size;  // bytes; nullopt: until it ends
+    Part part;
+  };
+
+  void add(const std::string& path);
+  void split(const Source& whole);
+  void open();
+  void fill(std::size_t bytes);
+  std::size_t cut() const;
+  TextPiece take(std::size_t bytes);
+
+  TextReaderSpec spec_;
+  std::vector<Source> sources_;  // in the order of reading
+  std::size_t current_ = 0;
+
+  // Of the current source.
+  FileDescriptor file_;
+  std::string buffer_;                // read and not given out
+  std::optional<std::int64_t> left_;  // bytes to read; nullopt: until it ends
+  bool at_start_ = true, at_end_ = false;
+  std::int64_t lines_ = 0;  // given out
+
+  std::int64_t bytes_read_ = 0;
+  std::optional<std::int64_t> bytes_ = 0;
+};
+
+// The last place in `text` where it can be cut with the tokens of both parts those of the whole,
+// whatever follows the text; 0: there is none. It is before the last white space of a run that
+// something else follows, which ends every word of GPT-2's split pattern (docs/formats.md).
+std::size_t last_word_end(std::string_view text);
+
+}  // namespace lathe
