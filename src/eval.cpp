@@ -15,17 +15,18 @@ int eval_command(const Options& given) {
   Options options = given;
   LoadedModel loaded = load_model(options, options.micro_batch);
   options.seq_len = loaded.model->options().seq_len;
-  const ValidationData data = open_validation_data(options, loaded.checkpoint.config.vocab);
+  const ValidationData data = open_validation_data(options, loaded.info.config.vocab);
   const Evaluation evaluation = evaluate(*loaded.model, data.files, options.val_tokens).value();
 
-  nlohmann::ordered_json json = {{"checkpoint", loaded.checkpoint.folder.string()},
-                                 {"step", loaded.checkpoint.state.step},
-                                 {"val_loss", evaluation.loss},
-                                 {"perplexity", std::exp(evaluation.loss)},
-                                 {"tokens", evaluation.tokens}};
+  using Json = nlohmann::ordered_json;
+  Json json = {{"checkpoint", loaded.info.path.string()},
+               {"step", loaded.info.step ? Json(*loaded.info.step) : Json(nullptr)},
+               {"val_loss", evaluation.loss},
+               {"perplexity", std::exp(evaluation.loss)},
+               {"tokens", evaluation.tokens}};
   std::string line = fmt::format("{} | {}\nval loss {:.4f} | perplexity {:.3f} | {} tokens",
-                                 loaded.checkpoint.folder.string(), data.files.summary(),
-                                 evaluation.loss, std::exp(evaluation.loss), evaluation.tokens);
+                                 loaded.info.path.string(), data.files.summary(), evaluation.loss,
+                                 std::exp(evaluation.loss), evaluation.tokens);
   if (data.files.is_text()) {
     json["bits_per_byte"] = evaluation.loss / std::log(2.0);
     line += fmt::format(" | {:.4f} bits per byte", evaluation.loss / std::log(2.0));
