@@ -25,6 +25,7 @@ constexpr IntegerRange kPositions = {.least = 1, .most = 1'048'576};
 constexpr RealRange kAboveZero = {.least_included = false};
 constexpr RealRange kNormalFloat = {.least = 1.2e-38};  // kernels take it as fp32
 constexpr RealRange kFraction = {.most = 1};
+constexpr RealRange kShare = {.most = 1, .least_included = false};
 constexpr RealRange kBelowOne = {.most = 1, .most_included = false};
 
 // clang-format off: a table
@@ -437,6 +438,20 @@ const OptionSpec kOptions[] = {
      .group = output,
      .commands = kSample,
      .help = "Text to continue"},
+    {.name = "prompt-file",
+     .member = &Options::prompt_file,
+     .value = "FILE",
+     .group = output,
+     .commands = kSample,
+     .help = "File of the text to continue, to its last byte; - reads stdin"},
+    {.name = "samples",
+     .member = &Options::samples,
+     .value = "N",
+     .initial = "1",
+     .integers = kSequences,
+     .group = output,
+     .commands = kSample,
+     .help = "Continuations to make; each is the same however many there are"},
     {.name = "max-tokens",
      .member = &Options::max_tokens,
      .value = "N",
@@ -444,7 +459,7 @@ const OptionSpec kOptions[] = {
      .integers = kPositive,
      .group = output,
      .commands = kSample,
-     .help = "Tokens to make"},
+     .help = "Tokens to make of each sample"},
     {.name = "temperature",
      .member = &Options::temperature,
      .value = "X",
@@ -459,6 +474,28 @@ const OptionSpec kOptions[] = {
      .group = output,
      .commands = kSample,
      .help = "Sample among the N likeliest tokens; 0 among all"},
+    {.name = "top-p",
+     .member = &Options::top_p,
+     .value = "X",
+     .initial = "1",
+     .reals = kShare,
+     .group = output,
+     .commands = kSample,
+     .help = "Of those, among the likeliest that together have probability X; 1 among all"},
+    {.name = "stop-at-end",
+     .member = &Options::stop_at_end,
+     .initial = "true",
+     .group = output,
+     .commands = kSample,
+     .help = "End a sample at the end-of-text token; --no-stop-at-end goes on"},
+    {.name = "kv-cache",
+     .member = &Options::kv_cache,
+     .initial = "true",
+     .group = output,
+     .commands = kSample,
+     .help =
+         "Keep keys and values of earlier positions; --no-kv-cache computes them anew for every "
+         "token"},
     {.name = "svg",
      .member = &Options::svg,
      .value = "FILE",
@@ -468,7 +505,7 @@ const OptionSpec kOptions[] = {
     {.name = "json",
      .member = &Options::json,
      .group = output,
-     .commands = kEval | kInspect | kPlan | kBench,
+     .commands = kEval | kSample | kInspect | kPlan | kBench,
      .help = "Print one JSON object"},
 };
 // clang-format on

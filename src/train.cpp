@@ -87,6 +87,7 @@ class Trainer {
   ScheduleSpec schedule_;
   std::unique_ptr<Backend> backend_;
   Gpt2 model_;
+  CachedDecoder decoder_;  // of samples
   AdamW adamw_;
   TrainState state_;
   bool is_new_;
@@ -112,6 +113,7 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                 .total_steps = horizon_.steps},
       backend_(make_training_backend(options, config_)),
       model_(*backend_, config_, training_model_options(options)),
+      decoder_(*backend_, model_, /*sequences=*/1),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
              adamw_options(options)),
       is_new_(!start),
@@ -321,13 +323,13 @@ void Trainer::show_sample() {
   constexpr std::int64_t kTokens = 400;
   const bool is_text = data_.train.is_text();
   std::vector<std::int32_t> tokens;
-  generate(model_,
+  generate(decoder_,
            {.prompt = {first_token(is_text, config_.vocab)},
             .max_tokens = kTokens,
-            .temperature = 0.8,
-            .top_k = 0,
-            .seed = options_.seed},
-           [&](std::int32_t token) { tokens.push_back(token); });
+            .sampler = {.temperature = 0.8},
+            .seed = options_.seed,
+            .end = std::nullopt},
+           [&](std::int64_t, std::int32_t token) { tokens.push_back(token); });
   const std::string text = readable(tokens, is_text);
   folder_->write_sample(state_.step, text + "\n");
   folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));

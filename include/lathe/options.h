@@ -67,11 +67,12 @@ struct Options {
   // Other commands
   std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS
   std::string checkpoint;          // eval, sample: checkpoint or run folder
-  std::string prompt;
-  std::int64_t max_tokens = 0, top_k = 0;  // top_k 0: all
-  double temperature = 0;
+  std::string prompt, prompt_file;  // prompt_file "-": stdin
+  std::int64_t samples = 0, max_tokens = 0, top_k = 0;  // top_k 0: all
+  double temperature = 0, top_p = 0;
+  bool kv_cache = false, stop_at_end = false;
   std::string svg;    // plot: file to write
-  bool json = false;  // eval, inspect, plan, bench: one object on stdout
+  bool json = false;  // eval, sample, inspect, plan, bench: one object on stdout
 
   bool operator==(const Options&) const = default;
 };
