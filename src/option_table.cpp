@@ -11,6 +11,7 @@ using enum OnResume;
 constexpr unsigned kTrain = bit(Command::train);
 constexpr unsigned kEval = bit(Command::eval);
 constexpr unsigned kSample = bit(Command::sample);
+constexpr unsigned kConvert = bit(Command::convert);
 constexpr unsigned kInspect = bit(Command::inspect);
 constexpr unsigned kPlan = bit(Command::plan);
 constexpr unsigned kBench = bit(Command::bench);
@@ -118,13 +119,22 @@ const OptionSpec kOptions[] = {
      .group = model,
      .commands = kTraining,
      .on_resume = fixed,
-     .help = "Checkpoint folder or .safetensors file to take the first parameters from"},
+     .help = "Model to take the first parameters and the sizes from: of Lathe, Hugging Face or "
+             "llm.c"},
     {.name = "checkpoint",
      .member = &Options::checkpoint,
      .value = "PATH",
      .group = model,
      .commands = kLoading,
-     .help = "Checkpoint folder, or a run folder for its newest checkpoint"},
+     .help = "Run folder for its newest checkpoint, checkpoint, folder of Hugging Face, model file "
+             "of llm.c or Lathe"},
+    {.name = "to",
+     .member = &Options::to,
+     .choices = "hf|llmc|lathe",
+     .group = model,
+     .commands = kConvert,
+     .help = "What to make: a folder of Hugging Face, llm.c's model file, Lathe's. Without it, by "
+             "the ending of --out: .bin, .safetensors, any other"},
 
     // Batch and length
     {.name = "micro-batch",
@@ -334,8 +344,8 @@ const OptionSpec kOptions[] = {
      .value = "DIR",
      .initial = "runs/default",
      .group = run,
-     .commands = kTraining,
-     .help = "Run folder to write"},
+     .commands = kTraining | kConvert,
+     .help = "Run folder to write; of convert, the model"},
     {.name = "resume",
      .member = &Options::resume,
      .value = "auto|PATH",
@@ -346,8 +356,8 @@ const OptionSpec kOptions[] = {
     {.name = "overwrite",
      .member = &Options::overwrite,
      .group = run,
-     .commands = kTraining,
-     .help = "Replace the run in --out"},
+     .commands = kTraining | kConvert,
+     .help = "Replace what --out holds"},
     {.name = "quiet",
      .member = &Options::quiet,
      .group = run,
@@ -374,10 +384,10 @@ const OptionSpec kOptions[] = {
      .member = &Options::precision,
      .choices = "fp32|bf16",
      .group = device,
-     .commands = kModels | kLoading,
+     .commands = kModels | kLoading | kConvert,
      .on_resume = fixed,
-     .help = "Type of parameters and activations; sums are fp32. Without it, fp32 on the CPU, bf16 "
-             "on a GPU"},
+     .help = "Type of parameters and activations; sums are fp32. Without it, a model's that is "
+             "read, else fp32 on the CPU, bf16 on a GPU"},
     {.name = "threads",
      .member = &Options::threads,
      .value = "N",

@@ -138,14 +138,14 @@ void add_resumed(std::vector<Level>& levels, const Options& said) {
 }
 
 void check_complete(const CommandSpec& command, const Options& options,
-                    std::span<const std::string> paths) {
+                    std::span<const Level> levels, std::span<const std::string> paths) {
   if (!command.paths.empty() && paths.empty()) {
     usage_error(fmt::format("{}: needs a {}; see lathe {} --help", command.name, command.paths,
                             command.name));
   }
   if (!command.required.empty()) {
     const OptionSpec& required = *find_option(command.required);
-    if (value_text(options, required).empty()) {
+    if (find(levels, required.member) == nullptr) {
       usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required.name,
                               command.name, command.name));
     }
@@ -176,17 +176,18 @@ Options parse_options(Command command, std::span<const std::string> args,
     levels.insert(levels.begin(), read_toml(command, said.config));
     said = merge(levels);
   }
-  check_complete(spec, said, line.paths);
+  check_complete(spec, said, levels, line.paths);
   if (said.resume) add_resumed(levels, said);
 
   levels.insert(levels.begin(), preset(command, merge(levels)));
   Options options = merge(levels);
   options.paths = std::move(line.paths);
+  if (!options.init_from.empty() && find(levels, &Options::model) == nullptr) options.model.clear();
   return options;
 }
 
 ModelConfig model_config(const Options& options) {
-  ModelConfig config = model_preset(options.model).value();
+  ModelConfig config = options.model.empty() ? ModelConfig{} : model_preset(options.model).value();
   const auto replace = [](std::int64_t& size, std::int64_t given) {
     if (given != 0) size = given;
   };

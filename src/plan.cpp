@@ -82,6 +82,7 @@ std::int64_t assumed_vocab(std::string_view model) {
 
 int plan_command(const Options& given) {
   Options options = given;
+  open_origin(options);
   resolve(options);
   const bool has_data = !options.train.empty() || options.model == "tiny";
   std::optional<TrainingData> data;

@@ -58,7 +58,9 @@ std::unique_ptr<Backend> make_training_backend(const Options& options, const Mod
 // One run, from its first step in this process to its last.
 class Trainer {
  public:
-  Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start);
+  // `origin`: what a new run takes its first parameters from, or nullptr.
+  Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
+          const ModelSource* origin);
 
   int run();
 
@@ -90,6 +92,7 @@ class Trainer {
   AdamW adamw_;
   TrainState state_;
   bool is_new_;
+  std::optional<ModelInfo> origin_;
   std::optional<DataLoader> loader_;
   std::optional<RunFolder> folder_;
   std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
@@ -100,7 +103,8 @@ class Trainer {
   std::int64_t trained_tokens_ = 0;  // in this process
 };
 
-Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start)
+Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
+                 const ModelSource* origin)
     : options_(options),
       data_(std::move(data)),
       config_(complete_config(options, data_.vocab)),
@@ -128,8 +132,9 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
     state_ = start->state;
     saved_step_ = state_.step;
     earlier_seconds_ = state_.wall_seconds;
-  } else if (!options_.init_from.empty()) {
-    initialize_from(*open_model(options_.init_from, Weights::master), *backend_, model_, adamw_);
+  } else if (origin != nullptr) {
+    initialize_from(*origin, *backend_, model_, adamw_);
+    origin_ = origin->info();
   } else {
     initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
     adamw_.publish_master();
@@ -160,6 +165,10 @@ int Trainer::run() {
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
                            options_.micro_batch, options_.seq_len, options_.out));
+  if (origin_) {
+    folder_->say(fmt::format("starts from {}: {}", origin_->path.string(), title(origin_->format)));
+    for (const std::string& remark : origin_->remarks) folder_->say(remark);
+  }
   if (!is_new_) {
     folder_->say(fmt::format("resumed at step {}", state_.step));
     for (const auto& path : set_aside_checkpoints(folder_->path(), state_.step)) {
@@ -244,7 +253,7 @@ void Trainer::log_step(const Step& step) {
   result_.train_loss = loss;
   folder_->training(
       {.step = state_.step, .loss = loss, .lr = lr, .grad_norm = norm, .tokens_per_second = rate});
-  if (state_.step == 1 && is_new_ && options_.init_from.empty()) show_start(loss);
+  if (state_.step == 1 && is_new_ && !origin_) show_start(loss);
   if (is_due(options_.log_every) || state_.step == horizon_.steps) {
     const double average = static_cast<double>(trained_tokens_) / training_seconds_;
     const double left =
@@ -372,16 +381,17 @@ void Trainer::show_end() {
 
 int train_command(const Options& given) {
   Options options = given;
-  resolve(options);
-  const bool resumes = options.resume.has_value();
-  RunFolder::check(options.out, options.overwrite, resumes);
+  RunFolder::check(options.out, options.overwrite, options.resume.has_value());
   std::optional<CheckpointInfo> start = find_start(options);
+  const auto origin = start ? nullptr : open_origin(options);
+  resolve(options);
   TrainingData data = open_training_data(options);
+  if (origin && data.train.is_text()) require_tokenizer(options, origin->info());
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;
   }
-  Trainer trainer(options, std::move(data), std::move(start));
+  Trainer trainer(options, std::move(data), std::move(start), origin.get());
   return trainer.run();
 }
 

@@ -26,10 +26,10 @@ struct Options {
   std::string data_format;         // auto | llmc | nanogpt | text
   std::string tokenizer;           // bytes
 
-  // Model. 0: the preset's, or for vocab the tokenizer's.
+  // Model. 0: the preset's, or for vocab the tokenizer's. model "": the sizes of init_from.
   std::string model;
   std::int64_t layers = 0, heads = 0, channels = 0, context = 0, vocab = 0;
-  std::string init_from;  // checkpoint folder or .safetensors file
+  std::string init_from;  // a model of any kind that open_model() knows
 
   // Batch and horizon. batch_tokens 0: micro_batch * seq_len. seq_len 0: min(context, 1024). At
   // most one of steps, tokens, epochs is not 0; none: one epoch.
@@ -65,8 +65,9 @@ struct Options {
   std::string profile_steps;  // "A:B"; parse_step_range
 
   // Other commands
-  std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS
-  std::string checkpoint;          // eval, sample: checkpoint or run folder
+  std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS, convert MODEL
+  std::string checkpoint;          // eval, sample: a model of any kind that open_model() knows
+  std::string to;                  // convert: hf | llmc | lathe
   std::string prompt;
   std::int64_t max_tokens = 0, top_k = 0;  // top_k 0: all
   double temperature = 0;
@@ -76,7 +77,7 @@ struct Options {
   bool operator==(const Options&) const = default;
 };
 
-enum class Command { train, eval, sample, inspect, plan, bench, plot };
+enum class Command { train, eval, sample, convert, inspect, plan, bench, plot };
 
 // Variables by full name, "LATHE_LR"; others are ignored.
 using Environment = std::map<std::string, std::string>;
