@@ -143,12 +143,10 @@ void check_complete(const CommandSpec& command, const Options& options,
     usage_error(fmt::format("{}: needs a {}; see lathe {} --help", command.name, command.paths,
                             command.name));
   }
-  if (!command.required.empty()) {
-    const OptionSpec& required = *find_option(command.required);
-    if (find(levels, required.member) == nullptr) {
-      usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required.name,
-                              command.name, command.name));
-    }
+  for (const std::string_view required : command.required) {
+    if (required.empty() || find(levels, find_option(required)->member) != nullptr) continue;
+    usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required, command.name,
+                            command.name));
   }
   if (options.resume && options.overwrite)
     usage_error("--resume and --overwrite: give one of them");

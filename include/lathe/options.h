@@ -23,8 +23,10 @@ struct Options {
   // Data
   std::vector<std::string> train;  // patterns; empty: the embedded stories
   std::vector<std::string> val;    // patterns; empty: split off, or none
-  std::string data_format;         // auto | llmc | nanogpt | text
-  std::string tokenizer;           // bytes
+  std::string data_format;         // auto | llmc | nanogpt | text | jsonl
+  std::string tokenizer;           // bytes, gpt2 or a path
+  std::string text_field;          // of a line of .jsonl
+  std::string document_separator;  // in plain text; empty: a file is a document
 
   // Model. 0: the preset's, or for vocab the tokenizer's. model "": the sizes of init_from.
   std::string model;
@@ -65,19 +67,21 @@ struct Options {
   std::string profile_steps;  // "A:B"; parse_step_range
 
   // Other commands
-  std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS, convert MODEL
+  std::vector<std::string> paths;  // positional: inspect, tokenize FILES, plot RUNS, convert MODEL
   std::string checkpoint;          // eval, sample: a model of any kind that open_model() knows
   std::string to;                  // convert: hf | llmc | lathe
   std::string prompt;
   std::int64_t max_tokens = 0, top_k = 0;  // top_k 0: all
   double temperature = 0;
   std::string svg;    // plot: file to write
-  bool json = false;  // eval, inspect, plan, bench: one object on stdout
+  bool json = false;  // eval, inspect, plan, bench, tokenize: one object on stdout
+  std::int64_t shard_tokens = 0;
+  double val_fraction = -1;  // below 0: the first shard validates
 
   bool operator==(const Options&) const = default;
 };
 
-enum class Command { train, eval, sample, convert, inspect, plan, bench, plot };
+enum class Command { train, eval, sample, convert, inspect, plan, bench, plot, tokenize };
 
 // Variables by full name, "LATHE_LR"; others are ignored.
 using Environment = std::map<std::string, std::string>;
