@@ -62,6 +62,12 @@ const OptionSpec kOptions[] = {
      .commands = kTraining,
      .on_resume = fixed,
      .help = "How text becomes tokens: bytes, one token for each byte"},
+    {.name = "multiple-choice",
+     .member = &Options::multiple_choice,
+     .value = "FILE...",
+     .group = data,
+     .commands = kEval,
+     .help = "Multiple-choice tasks: evaluation files of llm.c, or .jsonl as HellaSwag comes in"},
 
     // Model
     {.name = "model",

@@ -65,8 +65,9 @@ struct Options {
   std::string profile_steps;  // "A:B"; parse_step_range
 
   // Other commands
-  std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS
-  std::string checkpoint;          // eval, sample: checkpoint or run folder
+  std::vector<std::string> paths;            // positional: inspect FILES, plot RUNS
+  std::string checkpoint;                    // eval, sample: checkpoint or run folder
+  std::vector<std::string> multiple_choice;  // eval: files of tasks
   std::string prompt;
   std::int64_t max_tokens = 0, top_k = 0;  // top_k 0: all
   double temperature = 0;
