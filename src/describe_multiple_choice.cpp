@@ -23,7 +23,8 @@ Facts facts_of(const std::vector<std::size_t>& lengths) {
 Facts describe_multiple_choice(const fs::path& path) {
   const bool is_text = path.extension() == ".jsonl";
   const auto bytes = byte_tokenizer();
-  const MultipleChoiceTask task = open_multiple_choice(path.string(), bytes.get());
+  const MultipleChoiceTask task =
+      open_multiple_choice(path.string(), [&]() -> const Tokenizer& { return *bytes; });
   std::vector<std::size_t> choices, contexts, completions;
   std::vector<std::int64_t> labels;
   std::int32_t least = task.examples.front().context.front(), most = least;

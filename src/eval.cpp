@@ -33,17 +33,44 @@ ordered_json or_null(const std::optional<double>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-// What knows the bytes of the model's tokens; nullptr: nothing here does.
-std::shared_ptr<const Tokenizer> tokenizer_of(const LoadedModel& loaded) {
-  const std::string& name = loaded.checkpoint.tokenizer;
-  return name == "none" ? nullptr : open_tokenizer(name);
-}
+// What knows the bytes of a model's tokens, or why nothing here does.
+class ModelTokenizer {
+ public:
+  explicit ModelTokenizer(const ModelInfo& info) {
+    if (info.tokenizer == "none") {
+      why_.emplace(ExitCode::usage, fmt::format("--checkpoint {}: does not say which tokenizer its "
+                                                "tokens are of",
+                                                info.path.string()));
+      return;
+    }
+    try {
+      tokenizer_ = open_tokenizer(info.tokenizer);
+    } catch (const Error& error) {
+      why_ = error;
+    }
+  }
+
+  const Tokenizer* get() const { return tokenizer_.get(); }  // nullptr: there is none
+  std::string why() const { return why_ ? why_->what() : ""; }
+  const Tokenizer& require() const {
+    if (why_) throw Error(*why_);
+    return *tokenizer_;
+  }
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::optional<Error> why_;
+};
 
 void add_bits_per_byte(const Evaluation& evaluation, const ValidationData& data,
-                       const Options& options, const Tokenizer* tokenizer, Report& report) {
+                       const Options& options, const ModelTokenizer& tokenizer, Report& report) {
   report.json["bytes"] = report.json["bits_per_byte"] = nullptr;
-  if (tokenizer == nullptr) return;
-  const std::int64_t bytes = target_bytes(evaluation, data.files, options.seq_len, *tokenizer);
+  if (tokenizer.get() == nullptr) {
+    report.text += fmt::format("\nno bits per byte: {}", tokenizer.why());
+    return;
+  }
+  const std::int64_t bytes =
+      target_bytes(evaluation, data.files, options.seq_len, *tokenizer.get());
   if (bytes == 0) return;
   const double bits = evaluation.loss * static_cast<double>(evaluation.tokens) / std::log(2.0);
   report.json["bytes"] = bytes;
@@ -51,9 +78,24 @@ void add_bits_per_byte(const Evaluation& evaluation, const ValidationData& data,
   report.text += fmt::format(" | {:.4f} bits per byte", bits / static_cast<double>(bytes));
 }
 
+// The validation data, where the loss is asked for.
+std::optional<ValidationData> open_data(const Options& options, const ModelInfo& info,
+                                        const ModelTokenizer& tokenizer) {
+  if (options.val.empty() && !options.multiple_choice.empty()) return std::nullopt;
+  if (options.val.empty() && info.tokenizer != "bytes") {
+    throw Error(ExitCode::usage,
+                fmt::format("--val: is needed, or --multiple-choice: the stories that stand in for "
+                            "them are bytes, and those are not the tokens of {}",
+                            info.path.string()));
+  }
+  ValidationData data = open_validation_data(options, info.config.vocab);
+  if (data.files.is_text()) tokenizer.require();
+  return data;
+}
+
 // False: a stop signal came.
 bool add_loss(LoadedModel& loaded, const ValidationData& data, const Options& options,
-              const Tokenizer* tokenizer, Report& report) {
+              const ModelTokenizer& tokenizer, Report& report) {
   const Clock::time_point start = Clock::now();
   ProgressLine line("validation");
   const auto evaluation =
@@ -133,21 +175,20 @@ int eval_command(const Options& given) {
   Options options = given;
   LoadedModel loaded = load_model(options, options.micro_batch);
   options.seq_len = loaded.model->options().seq_len;
-  const auto tokenizer = tokenizer_of(loaded);
-  std::optional<ValidationData> data;
-  if (!options.val.empty() || options.multiple_choice.empty()) {
-    data = open_validation_data(options, loaded.checkpoint.config.vocab);
-  }
+  const ModelTokenizer tokenizer(loaded.info);
+  const auto data = open_data(options, loaded.info, tokenizer);
   std::vector<MultipleChoiceTask> tasks;
   for (const std::string& path : options.multiple_choice) {
-    tasks.push_back(open_multiple_choice(path, tokenizer.get()));
-    require_fit(tasks.back(), loaded.checkpoint.config.vocab, options.seq_len);
+    tasks.push_back(
+        open_multiple_choice(path, [&]() -> const Tokenizer& { return tokenizer.require(); }));
+    require_fit(tasks.back(), loaded.info.config.vocab, options.seq_len);
   }
 
-  Report report{.json = {{"checkpoint", loaded.checkpoint.folder.string()},
-                         {"step", loaded.checkpoint.state.step}},
-                .text = loaded.checkpoint.folder.string()};
-  if (data && !add_loss(loaded, *data, options, tokenizer.get(), report)) return report_stop();
+  const ModelInfo& info = loaded.info;
+  Report report{.json = {{"checkpoint", info.path.string()},
+                         {"step", info.step ? ordered_json(*info.step) : ordered_json(nullptr)}},
+                .text = info.path.string()};
+  if (data && !add_loss(loaded, *data, options, tokenizer, report)) return report_stop();
   for (const MultipleChoiceTask& task : tasks) {
     if (!add_multiple_choice(*loaded.model, task, tokenizer.get(), report)) return report_stop();
   }

@@ -230,12 +230,11 @@ MultipleChoiceTask parse_multiple_choice_lines(std::string_view text, const Toke
   return task;
 }
 
-MultipleChoiceTask open_multiple_choice(const std::string& path, const Tokenizer* tokenizer) {
+MultipleChoiceTask open_multiple_choice(const std::string& path,
+                                        const std::function<const Tokenizer&()>& tokenizer) {
   if (path.ends_with(".jsonl")) {
-    if (tokenizer == nullptr) {
-      refuse(path, "is text, and the model's tokenizer is not known; --tokenizer says what it is");
-    }
-    return parse_multiple_choice_lines(read_file(path, ExitCode::data), *tokenizer, path);
+    const std::string text = read_file(path, ExitCode::data);
+    return parse_multiple_choice_lines(text, tokenizer(), path);
   }
   const InputFile file(path, ExitCode::data);
   std::vector<std::byte> bytes(

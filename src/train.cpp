@@ -129,7 +129,7 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
     saved_step_ = state_.step;
     earlier_seconds_ = state_.wall_seconds;
   } else if (!options_.init_from.empty()) {
-    initialize_from(options_.init_from, *backend_, model_, adamw_);
+    initialize_from(*open_model(options_.init_from, Weights::master), *backend_, model_, adamw_);
   } else {
     initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
     adamw_.publish_master();

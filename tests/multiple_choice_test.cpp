@@ -59,10 +59,14 @@ MultipleChoiceTask parse_lines(const std::string& text) {
   return parse_multiple_choice_lines(text, *byte_tokenizer(), "f.jsonl");
 }
 
+const Tokenizer& no_tokenizer() {
+  throw Error(ExitCode::usage, "no tokenizer");
+}
+
 TEST(MultipleChoiceFile, ReadsExamplesOfLlmC) {
   const TempDir folder;
   const MultipleChoiceTask task =
-      open_multiple_choice(folder.write("f.bin", sound_file()), nullptr);
+      open_multiple_choice(folder.write("f.bin", sound_file()), no_tokenizer);
   EXPECT_EQ(task.name, folder / "f.bin");
   ASSERT_EQ(task.examples.size(), 2u);
   EXPECT_EQ(task.examples[0].context, (Tokens{10, 11, 50256}));
@@ -166,7 +170,7 @@ TEST(MultipleChoiceFile, RefusesEveryTruncation) {
     EXPECT_TRUE(message.starts_with("exit 3: f.bin: ")) << size << message;
     if (size % 97 == 0) {  // what is read from a file is refused alike
       const std::string path = folder.write("f.bin", bytes.substr(0, size));
-      EXPECT_EQ(error_of([&] { open_multiple_choice(path, nullptr); }),
+      EXPECT_EQ(error_of([&] { open_multiple_choice(path, no_tokenizer); }),
                 "exit 3: " + path + message.substr(13));
     }
   }
@@ -219,9 +223,7 @@ TEST(MultipleChoiceLines, RefusesWhatTheyCannotMean) {
             "exit 3: f.jsonl: is empty; it must have an example on each line");
   const TempDir folder;
   const std::string path = folder.write("f.jsonl", "{}");
-  EXPECT_EQ(error_of([&] { open_multiple_choice(path, nullptr); }),
-            "exit 3: " + path +
-                ": is text, and the model's tokenizer is not known; --tokenizer says what it is");
+  EXPECT_EQ(error_of([&] { open_multiple_choice(path, no_tokenizer); }), "exit 2: no tokenizer");
 }
 
 // log p of token `target`, of what a model says of the vocabulary.

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,9 +28,10 @@ struct MultipleChoiceTask {
   std::vector<MultipleChoiceExample> examples;  // at least one
 };
 
-// Reads an llm.c evaluation file, or JSON lines as HellaSwag comes in (docs/formats.md). Lines need
-// a tokenizer; nullptr: none is known. Error(data) names the file, the place in it and the reason.
-MultipleChoiceTask open_multiple_choice(const std::string& path, const Tokenizer* tokenizer);
+// Reads an llm.c evaluation file, or JSON lines as HellaSwag comes in (docs/formats.md), for which
+// `tokenizer` is called. Error(data) names the file, the place in it and the reason.
+MultipleChoiceTask open_multiple_choice(const std::string& path,
+                                        const std::function<const Tokenizer&()>& tokenizer);
 
 // The same of what is in the two kinds of files.
 MultipleChoiceTask parse_llmc_evaluation(std::span<const std::byte> bytes, const std::string& name);
