@@ -12,6 +12,8 @@
 #include "lathe/multiple_choice.h"
 #include "lathe/stop_signal.h"
 #include "lathe/training_data.h"
+#include "number_text.h"
+#include "progress_bar.h"
 
 namespace lathe {
 namespace {
@@ -27,6 +29,16 @@ struct Report {
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// On a terminal, how much is done and how long the rest takes.
+Progress show_in(ProgressBar& bar, const std::string& name) {
+  return [&bar, name, start = Clock::now()](std::int64_t done, std::int64_t all) {
+    if (done == 0 || !bar.is_due()) return;
+    const double share = static_cast<double>(done) / static_cast<double>(all);
+    bar.show(share, fmt::format("{} | {} left", name,
+                                duration_text(seconds_since(start) * (1 / share - 1))));
+  };
 }
 
 ordered_json or_null(const std::optional<double>& value) {
@@ -97,10 +109,9 @@ std::optional<ValidationData> open_data(const Options& options, const ModelInfo&
 bool add_loss(LoadedModel& loaded, const ValidationData& data, const Options& options,
               const ModelTokenizer& tokenizer, Report& report) {
   const Clock::time_point start = Clock::now();
-  ProgressLine line("validation");
+  ProgressBar bar(/*wanted=*/true);
   const auto evaluation =
-      evaluate(*loaded.model, data.files, options.val_tokens,
-               [&](std::int64_t done, std::int64_t all) { line.show(done, all); });
+      evaluate(*loaded.model, data.files, options.val_tokens, show_in(bar, "validation"));
   if (!evaluation) return false;
   const std::optional<double> error = standard_error(*evaluation);
   report.json["val_loss"] = evaluation->loss;
@@ -134,9 +145,8 @@ void add_proportion(const std::string& name, const Proportion& proportion, order
 bool add_multiple_choice(Gpt2& model, const MultipleChoiceTask& task, const Tokenizer* tokenizer,
                          Report& report) {
   const Clock::time_point start = Clock::now();
-  ProgressLine line(task.name);
-  const auto scores =
-      score(model, task, [&](std::int64_t done, std::int64_t all) { line.show(done, all); });
+  ProgressBar bar(/*wanted=*/true);
+  const auto scores = score(model, task, show_in(bar, task.name));
   if (!scores) return false;
   const double seconds = seconds_since(start);
   const auto examples = static_cast<double>(task.examples.size());

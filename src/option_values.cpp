@@ -126,7 +126,8 @@ class Printer {
   }
   std::string operator()(double Options::*member) const {
     const double value = options_.*member;
-    const bool is_unset = value == option_.reals.least && !option_.reals.least_included;
+    const RealRange& range = option_.reals;
+    const bool is_unset = value < range.least || (value == range.least && !range.least_included);
     return is_unset ? "" : shortest(value);
   }
   std::string operator()(bool Options::*member) const {

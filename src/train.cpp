@@ -22,6 +22,7 @@
 #include "lathe/schedule.h"
 #include "lathe/stop_signal.h"
 #include "lathe/training_data.h"
+#include "number_text.h"
 
 namespace lathe {
 namespace {
@@ -34,19 +35,6 @@ std::int64_t peak_memory_bytes() {
   rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   return std::int64_t{usage.ru_maxrss} * 1024;
-}
-
-std::string format_duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(seconds);
-  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-  if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
-  return fmt::format("{}s", s);
-}
-
-std::string format_rate(double per_second) {
-  if (per_second >= 1e6) return fmt::format("{:.1f}M", per_second / 1e6);
-  if (per_second >= 1e4) return fmt::format("{:.0f}k", per_second / 1e3);
-  return fmt::format("{:.0f}", per_second);
 }
 
 std::unique_ptr<Backend> make_training_backend(const Options& options, const ModelConfig& config) {
@@ -254,7 +242,7 @@ void Trainer::log_step(const Step& step) {
         "{}",
         state_.step, horizon_.steps,
         100.0 * static_cast<double>(state_.step) / static_cast<double>(horizon_.steps), loss, norm,
-        lr, 1e3 * seconds, format_rate(rate), format_duration(left / average)));
+        lr, 1e3 * seconds, rate_text(rate), duration_text(left / average)));
   }
 }
 
@@ -358,7 +346,7 @@ void Trainer::show_end() {
                               .floor_label = "floor of the stories' grammar"},
                              kColumns, kRows));
   std::string line = fmt::format("finished {} steps, {} tokens in {}", state_.step, state_.tokens,
-                                 format_duration(wall_seconds()));
+                                 duration_text(wall_seconds()));
   if (result_.val_loss) line += fmt::format(" | val loss {:.4f}", *result_.val_loss);
   if (result_.floor) {
     line +=
