@@ -27,6 +27,7 @@ struct Options {
   std::string tokenizer;           // bytes, gpt2 or a path
   std::string text_field;          // of a line of .jsonl
   std::string document_separator;  // in plain text; empty: a file is a document
+  std::vector<std::string> multiple_choice;  // files of tasks
 
   // Model. 0: the preset's, or for vocab the tokenizer's. model "": the sizes of init_from.
   std::string model;
