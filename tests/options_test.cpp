@@ -456,9 +456,13 @@ TEST_F(Resume, TheRunIsTheBaseAndFlagsOverrideIt) {
   EXPECT_EQ(refusal({"--lr", "0.001", "--train", "a.txt", "--heads", "4", "--seq-len=128",
                      "--model", "tiny", "--vocab", "256", "--precision", "fp32"}),
             "no error");
+  // Of several the last one counts.
+  EXPECT_EQ(refusal({"--lr", "2", "--precision", "bf16", "--lr", "0.001", "--precision", "fp32"}),
+            "no error");
 }
 
 TEST_F(Resume, WhatMakesTheRunCannotChange) {
+  EXPECT_EQ(refusal({"--lr", "1e-3", "--lr", "2e-3"}).substr(0, 13), "2: --lr 0.002");
   EXPECT_EQ(refusal({"--lr", "2e-3"}),
             "2: --lr 0.002: the run in RUN has 0.001, which --resume cannot change");
   EXPECT_EQ(refusal({"--train", "b.txt"}),
