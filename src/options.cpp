@@ -34,8 +34,8 @@ void apply_level(Options& options, const Level& level) {
     if (!is_length(*setting.option)) continue;
     if (length != nullptr && length->option != setting.option) {
       usage_error(fmt::format("{} {} and {} {}: give one of --steps, --tokens, --epochs",
-                              length->origin, length->values.front(), setting.origin,
-                              setting.values.front()));
+                              length->origin, shown(length->values.front()), setting.origin,
+                              shown(setting.values.front())));
     }
     length = &setting;
     options.steps = options.tokens = 0;
@@ -107,7 +107,8 @@ void check_fixed(const Options& saved_options, std::span<const Level> said, cons
   for (const Level& level : said) {
     for (const Setting& setting : level) {
       const OptionSpec& option = *setting.option;
-      if (option.on_resume != OnResume::fixed) continue;
+      const bool counts = find(said, option.member) == &setting;
+      if (option.on_resume != OnResume::fixed || !counts) continue;
       // Without --vocab the data decides, and only the checkpoint knows what that was.
       if (option.member == OptionMember(&Options::vocab) && saved.vocab == 0) continue;
       Options given = saved;
