@@ -26,6 +26,9 @@ HuggingFaceTensor hugging_face_tensor(const ParameterSpec& spec);
 // Shape in the file.
 std::vector<std::int64_t> hugging_face_shape(const ParameterSpec& spec);
 
+// The safetensors files of a folder, of which there are several when it has an index.
+std::vector<std::filesystem::path> tensor_files(const std::filesystem::path& folder);
+
 // Tokenizer files that lie in the folder.
 std::vector<std::string> tokenizer_files(const std::filesystem::path& folder);
 

@@ -73,6 +73,11 @@ class TensorFiles {
   }
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
   const SafetensorsReader& reader(const Entry& entry) const { return readers_[entry.file]; }
+  std::vector<fs::path> paths() const {
+    std::vector<fs::path> paths;
+    for (const SafetensorsReader& reader : readers_) paths.push_back(reader.path());
+    return paths;
+  }
 
  private:
   void add(const std::string& name) {
@@ -229,6 +234,10 @@ bool has_tokenizer(const fs::path& folder) {
 }
 
 }  // namespace
+
+std::vector<fs::path> tensor_files(const fs::path& folder) {
+  return TensorFiles(folder).paths();
+}
 
 std::vector<std::string> tokenizer_files(const fs::path& folder) {
   std::vector<std::string> names;

@@ -7,9 +7,11 @@
 
 #include "describe.h"
 #include "evaluation_file_format.h"
+#include "hugging_face.h"
 #include "lathe/checkpoint.h"
 #include "lathe/commands.h"
 #include "lathe/files.h"
+#include "llmc_model.h"
 #include "shard_format.h"
 #include "strict_json.h"
 
@@ -39,6 +41,7 @@ Describe describer_of_magic(const fs::path& path) {
   std::memcpy(&magic, start.data(), start.size());
   if (magic == ShardHeader::kMagic) return describe_shard;
   if (magic == EvaluationHeader::kMagic) return describe_multiple_choice;
+  if (magic == LlmcHeader::kMagic) return describe_llmc_model;
   return nullptr;
 }
 
@@ -71,27 +74,33 @@ Describe describer_of_content(const fs::path& path) {
   if (const Describe by_magic = describer_of_magic(path)) return by_magic;
   const std::string start = read_start(path, 9);
   if (start.size() == 9 && start[8] == '{' && start[7] == 0) return describe_safetensors;
-  refuse(path,
-         "not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
-         "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice), "
-         "config.toml, result.json");
+  refuse(
+      path,
+      "not a file that Lathe reads: a run, checkpoint or Hugging Face folder, .safetensors, .bin "
+      "(token shard, evaluation file, llm.c model), .txt or .md (text), .jsonl (metrics, multiple "
+      "choice), "
+      "config.toml, result.json");
 }
 
 Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
   std::error_code ignored;
   if (fs::exists(folder / "state.json", ignored)) return describe_checkpoint(folder);
+  if (fs::exists(folder / kHuggingFaceConfig, ignored)) return describe_hugging_face_model(folder);
   for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"}) {
     if (fs::exists(folder / name, ignored)) return describe_run(folder, problems);
   }
   refuse(folder,
-         "a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
-         "checkpoint (state.json)");
+         "a folder that is no run (config.toml, metrics.jsonl, checkpoints), checkpoint "
+         "(state.json) or Hugging Face model (config.json)");
 }
 
 Facts describe(const fs::path& path, const std::string& data_format, std::vector<Error>& problems) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return describe_folder(path, problems);
   if (path.filename() == "state.json") return describe_checkpoint(fs::absolute(path).parent_path());
+  if (path.filename() == kHuggingFaceConfig) {
+    return describe_hugging_face_model(fs::absolute(path).parent_path());
+  }
   if (data_format == "llmc") return describe_shard(path);
   if (data_format == "nanogpt") return describe_raw_tokens(path);
   if (data_format == "text") return describe_text(path);

@@ -140,6 +140,12 @@ LlmcHeader parse_llmc_header(std::span<const std::byte> bytes, std::uint64_t fil
   return header;
 }
 
+LlmcHeader read_llmc_header(const InputFile& file) {
+  std::vector<std::byte> start(std::min<std::uint64_t>(file.size(), LlmcHeader::kBytes));
+  file.read(0, start);
+  return parse_llmc_header(start, file.size(), file.path().string());
+}
+
 std::vector<LlmcTensor> llmc_tensors(const LlmcHeader& header,
                                      const std::vector<ParameterSpec>& specs) {
   std::map<std::string, std::vector<const ParameterSpec*>> by_name;
@@ -172,9 +178,7 @@ std::vector<LlmcTensor> llmc_tensors(const LlmcHeader& header,
 
 std::unique_ptr<ModelSource> open_llmc_model(const fs::path& path) {
   InputFile file(path, ExitCode::checkpoint);
-  std::vector<std::byte> start(std::min<std::uint64_t>(file.size(), LlmcHeader::kBytes));
-  file.read(0, start);
-  const LlmcHeader header = parse_llmc_header(start, file.size(), path.string());
+  const LlmcHeader header = read_llmc_header(file);
   ModelInfo info{.format = ModelFormat::llmc,
                  .path = path,
                  .config = header.model,

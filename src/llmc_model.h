@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "lathe/files.h"
 #include "lathe/model_config.h"
 #include "lathe/model_source.h"
 
@@ -43,6 +44,8 @@ struct LlmcTensor {
 // file's name, begins every message. Errors: checkpoint.
 LlmcHeader parse_llmc_header(std::span<const std::byte> bytes, std::uint64_t file_bytes,
                              const std::string& source);
+
+LlmcHeader read_llmc_header(const InputFile& file);
 
 // Where everything is in a file of this header. `specs` are those of header.model and live longer.
 std::vector<LlmcTensor> llmc_tensors(const LlmcHeader& header,
