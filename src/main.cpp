@@ -26,6 +26,8 @@ int run_command(Command command, const Options& options) {
       return eval_command(options);
     case Command::sample:
       return sample_command(options);
+    case Command::convert:
+      return convert_command(options);
     case Command::inspect:
       return inspect_command(options);
     case Command::plan:
@@ -34,6 +36,8 @@ int run_command(Command command, const Options& options) {
       return bench_command(options);
     case Command::plot:
       return plot_command(options);
+    case Command::tokenize:
+      return tokenize_command(options);
   }
   throw Error(ExitCode::internal, "a command without a function");
 }

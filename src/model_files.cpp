@@ -35,6 +35,33 @@ void load_parameters(const ModelSource& source, Backend& backend,
   }
 }
 
+void adopt_sizes(Options& options, const ModelConfig& config) {
+  struct Size {
+    const char* option;
+    std::int64_t Options::*given;
+    std::int64_t ModelConfig::*size;
+  };
+  constexpr Size kSizes[] = {{"layers", &Options::layers, &ModelConfig::layers},
+                             {"heads", &Options::heads, &ModelConfig::heads},
+                             {"channels", &Options::channels, &ModelConfig::channels},
+                             {"context", &Options::context, &ModelConfig::context},
+                             {"vocab", &Options::vocab, &ModelConfig::vocab}};
+  const ModelConfig preset =
+      options.model.empty() ? ModelConfig{} : model_preset(options.model).value();
+  for (const auto& [option, given, size] : kSizes) {
+    const std::int64_t found = config.*size;
+    const std::string of_file = fmt::format("--init-from {} has {}", options.init_from, found);
+    if (options.*given != 0 && options.*given != found) {
+      throw Error(ExitCode::usage, fmt::format("--{} {}: {}", option, options.*given, of_file));
+    }
+    if (options.*given == 0 && preset.*size != 0 && preset.*size != found) {
+      throw Error(ExitCode::usage, fmt::format("--model {}: has {} {}, {}", options.model,
+                                               preset.*size, option, of_file));
+    }
+    options.*given = found;
+  }
+}
+
 }  // namespace
 
 std::vector<NamedTensor> model_tensors(const Gpt2& model) {
@@ -58,6 +85,21 @@ void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& mo
   }
   load_parameters(source, backend, model.specs(), adamw.master());
   adamw.publish_master();
+}
+
+std::unique_ptr<ModelSource> open_origin(Options& options) {
+  if (options.init_from.empty()) return nullptr;
+  auto origin = open_model(options.init_from, Weights::master);
+  adopt_sizes(options, origin->info().config);
+  return origin;
+}
+
+void require_tokenizer(const Options& options, const ModelInfo& info) {
+  if (info.tokenizer == "none") return;
+  if ((options.tokenizer == "bytes") == (info.tokenizer == "bytes")) return;
+  throw Error(ExitCode::usage,
+              fmt::format("--tokenizer {}: the tokens of --init-from {} are those of {}",
+                          options.tokenizer, options.init_from, info.tokenizer));
 }
 
 std::unique_ptr<Backend> make_backend(const Options& options) {

@@ -11,10 +11,12 @@ using enum OnResume;
 constexpr unsigned kTrain = bit(Command::train);
 constexpr unsigned kEval = bit(Command::eval);
 constexpr unsigned kSample = bit(Command::sample);
+constexpr unsigned kConvert = bit(Command::convert);
 constexpr unsigned kInspect = bit(Command::inspect);
 constexpr unsigned kPlan = bit(Command::plan);
 constexpr unsigned kBench = bit(Command::bench);
 constexpr unsigned kPlot = bit(Command::plot);
+constexpr unsigned kTokenize = bit(Command::tokenize);
 constexpr unsigned kTraining = kTrain | kPlan;  // plan takes the command line of train
 constexpr unsigned kModels = kTrain | kPlan | kBench;
 constexpr unsigned kLoading = kEval | kSample;
@@ -26,6 +28,7 @@ constexpr RealRange kAboveZero = {.least_included = false};
 constexpr RealRange kNormalFloat = {.least = 1.2e-38};  // kernels take it as fp32
 constexpr RealRange kFraction = {.most = 1};
 constexpr RealRange kShare = {.most = 1, .least_included = false};
+constexpr IntegerRange kShardTokens = {.least = 1, .most = 2'147'483'647};  // an int32 counts them
 constexpr RealRange kBelowOne = {.most = 1, .most_included = false};
 
 // clang-format off: a table
@@ -37,8 +40,8 @@ const OptionSpec kOptions[] = {
      .group = data,
      .commands = kTraining,
      .on_resume = fixed,
-     .help = "Files to train on: token shards (.bin) or text (.txt, .md); globs. Without it, "
-             "stories that Lathe makes itself"},
+     .help = "Files to train on: token shards (.bin) or text (.txt, .md, .jsonl); globs. Without "
+             "it, stories that Lathe makes itself"},
     {.name = "val",
      .member = &Options::val,
      .value = "PATTERN...",
@@ -46,23 +49,47 @@ const OptionSpec kOptions[] = {
      .commands = kTraining | kEval,
      .on_resume = fixed,
      .help = "Files to validate on. Without it, the last tenth of a text; nothing of shards"},
+    {.name = "multiple-choice",
+     .member = &Options::multiple_choice,
+     .value = "FILE...",
+     .group = data,
+     .commands = kEval,
+     .help = "Multiple-choice tasks: evaluation files of llm.c, or .jsonl as HellaSwag comes in"},
     {.name = "data-format",
      .member = &Options::data_format,
-     .choices = "auto|llmc|nanogpt|text",
+     .choices = "auto|llmc|nanogpt|text|jsonl",
      .initial = "auto",
      .group = data,
-     .commands = kTraining | kEval | kInspect,
+     .commands = kTraining | kEval | kInspect | kTokenize,
      .on_resume = fixed,
      .help = "What the files are; auto goes by name and magic number, and never takes raw nanoGPT "
              "tokens for granted"},
     {.name = "tokenizer",
      .member = &Options::tokenizer,
-     .choices = "bytes",
+     .value = "NAME",
      .initial = "bytes",
      .group = data,
-     .commands = kTraining,
+     .commands = kTraining | kTokenize,
      .on_resume = fixed,
-     .help = "How text becomes tokens: bytes, one token for each byte"},
+     .help = "How text becomes tokens: bytes, one token for each byte; gpt2; or a path. Of shards "
+             "without a dataset.json, how theirs did"},
+    {.name = "text-field",
+     .member = &Options::text_field,
+     .value = "NAME",
+     .initial = "text",
+     .group = data,
+     .commands = kTraining | kTokenize,
+     .on_resume = fixed,
+     .help = "Field of a .jsonl line that holds its text"},
+    {.name = "document-separator",
+     .member = &Options::document_separator,
+     .value = "TEXT",
+     .group = data,
+     .commands = kTraining | kTokenize,
+     .on_resume = fixed,
+     .help =
+         "What stands between the documents of a plain text, such as '<|endoftext|>', and is no "
+         "text itself. Without it a file is one document"},
 
     // Model
     {.name = "model",
@@ -119,13 +146,22 @@ const OptionSpec kOptions[] = {
      .group = model,
      .commands = kTraining,
      .on_resume = fixed,
-     .help = "Checkpoint folder or .safetensors file to take the first parameters from"},
+     .help = "Model to take the first parameters and the sizes from: of Lathe, Hugging Face or "
+             "llm.c"},
     {.name = "checkpoint",
      .member = &Options::checkpoint,
      .value = "PATH",
      .group = model,
      .commands = kLoading,
-     .help = "Checkpoint folder, or a run folder for its newest checkpoint"},
+     .help = "Run folder for its newest checkpoint, checkpoint, folder of Hugging Face, model file "
+             "of llm.c or Lathe"},
+    {.name = "to",
+     .member = &Options::to,
+     .choices = "hf|llmc|lathe",
+     .group = model,
+     .commands = kConvert,
+     .help = "What to make: a folder of Hugging Face, llm.c's model file, Lathe's. Without it, by "
+             "the ending of --out: .bin, .safetensors, any other"},
 
     // Batch and length
     {.name = "micro-batch",
@@ -335,8 +371,9 @@ const OptionSpec kOptions[] = {
      .value = "DIR",
      .initial = "runs/default",
      .group = run,
-     .commands = kTraining,
-     .help = "Run folder to write"},
+     .commands = kTraining | kTokenize | kConvert,
+     .help =
+         "What to write: a run's folder; of tokenize, that of the shards; of convert, the model"},
     {.name = "resume",
      .member = &Options::resume,
      .value = "auto|PATH",
@@ -347,12 +384,12 @@ const OptionSpec kOptions[] = {
     {.name = "overwrite",
      .member = &Options::overwrite,
      .group = run,
-     .commands = kTraining,
-     .help = "Replace the run in --out"},
+     .commands = kTraining | kTokenize | kConvert,
+     .help = "Replace what is in --out: a run, shards, a model"},
     {.name = "quiet",
      .member = &Options::quiet,
      .group = run,
-     .commands = kTraining,
+     .commands = kTraining | kTokenize,
      .on_resume = may_change,
      .help = "Print only warnings and the end"},
     {.name = "config",
@@ -375,16 +412,16 @@ const OptionSpec kOptions[] = {
      .member = &Options::precision,
      .choices = "fp32|bf16",
      .group = device,
-     .commands = kModels | kLoading,
+     .commands = kModels | kLoading | kConvert,
      .on_resume = fixed,
-     .help = "Type of parameters and activations; sums are fp32. Without it, fp32 on the CPU, bf16 "
-             "on a GPU"},
+     .help = "Type of parameters and activations; sums are fp32. Without it, a model's that is "
+             "read, else fp32 on the CPU, bf16 on a GPU"},
     {.name = "threads",
      .member = &Options::threads,
      .value = "N",
      .integers = {.least = 1, .most = 1024},
      .group = device,
-     .commands = kModels | kLoading,
+     .commands = kModels | kLoading | kTokenize,
      .help = "CPU threads; no result depends on it. Without it, all that the process may use"},
     {.name = "recompute",
      .member = &Options::recompute,
@@ -505,8 +542,25 @@ const OptionSpec kOptions[] = {
     {.name = "json",
      .member = &Options::json,
      .group = output,
-     .commands = kEval | kSample | kInspect | kPlan | kBench,
+     .commands = kEval | kSample | kInspect | kPlan | kBench | kTokenize,
      .help = "Print one JSON object"},
+    {.name = "shard-tokens",
+     .member = &Options::shard_tokens,
+     .value = "N",
+     .initial = "100M",
+     .integers = kShardTokens,
+     .group = output,
+     .commands = kTokenize,
+     .help = "Tokens in a shard; the last one has what is left"},
+    {.name = "val-fraction",
+     .member = &Options::val_fraction,
+     .value = "F",
+     .reals = kBelowOne,
+     .group = output,
+     .commands = kTokenize,
+     .help =
+         "What validates: of each file its end, of .jsonl and of separated documents every 1/F. "
+         "Without it the first shard, or the last tenth of an only one"},
 };
 // clang-format on
 
@@ -530,6 +584,10 @@ bool OptionSpec::is_number() const {
 
 bool OptionSpec::taken_by(Command command) const {
   return (commands & bit(command)) != 0;
+}
+
+bool OptionSpec::required_by(const CommandSpec& command) const {
+  return std::ranges::find(command.required, name) != command.required.end();
 }
 
 std::string_view title(OptionGroup group) {

@@ -3,6 +3,7 @@
 
 #include "lathe/error.h"
 #include "option_sources.h"
+#include "strict_json.h"
 
 namespace lathe {
 namespace {
@@ -77,8 +78,8 @@ class Assigner {
   const std::string& text() const { return setting_.values.front(); }
 
   [[noreturn]] void refuse(std::string_view value, std::string_view right) const {
-    throw Error(ExitCode::usage, fmt::format("{} {}: must be {}", setting_.origin,
-                                             value.empty() ? "''" : value, right));
+    throw Error(ExitCode::usage,
+                fmt::format("{} {}: must be {}", setting_.origin, shown(value), right));
   }
 
   std::int64_t integer() const {
@@ -126,7 +127,8 @@ class Printer {
   }
   std::string operator()(double Options::*member) const {
     const double value = options_.*member;
-    const bool is_unset = value == option_.reals.least && !option_.reals.least_included;
+    const RealRange& range = option_.reals;
+    const bool is_unset = value < range.least || (value == range.least && !range.least_included);
     return is_unset ? "" : shortest(value);
   }
   std::string operator()(bool Options::*member) const {
@@ -145,6 +147,12 @@ class Printer {
 
 void apply(Options& options, const Setting& setting) {
   std::visit(Assigner(options, setting), setting.option->member);
+}
+
+std::string shown(std::string_view text) {
+  constexpr std::size_t kMost = 200;
+  if (text.empty()) return "''";
+  return printable(text.substr(0, kMost)) + (text.size() > kMost ? "..." : "");
 }
 
 std::string value_text(const Options& options, const OptionSpec& option) {

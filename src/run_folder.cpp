@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "lathe/error.h"
 #include "lathe/version.h"
@@ -49,6 +50,14 @@ void remove_run(const fs::path& folder) {
   }
 }
 
+// The step of a line of metrics.jsonl; nullopt for what is none.
+std::optional<std::uint64_t> step_of(std::string_view line) {
+  const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const auto step = json.is_object() ? json.find("step") : json.end();
+  if (step == json.end() || !step->is_number_unsigned()) return std::nullopt;
+  return step->get<std::uint64_t>();
+}
+
 // Cuts metrics.jsonl behind the last line of step `resumed_step`: later ones will come again. A
 // last line without its end was cut by a kill.
 void truncate_metrics(const fs::path& path, std::int64_t resumed_step) {
@@ -56,10 +65,8 @@ void truncate_metrics(const fs::path& path, std::int64_t resumed_step) {
   const std::string text = read_file(path, ExitCode::storage);
   std::size_t keep = 0;
   for (std::size_t end = 0; (end = text.find('\n', keep)) != std::string::npos; keep = end + 1) {
-    const auto line = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(keep),
-                                            text.begin() + static_cast<std::ptrdiff_t>(end),
-                                            nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object() || line.value("step", std::int64_t{0}) > resumed_step) break;
+    const auto step = step_of(std::string_view(text).substr(keep, end - keep));
+    if (!step || *step > static_cast<std::uint64_t>(resumed_step)) break;
   }
   if (keep == text.size()) return;
   std::error_code error;
@@ -105,7 +112,9 @@ bool RunFolder::has_finished(const fs::path& folder) {
   if (!fs::exists(folder / kResult)) return false;
   const auto json = nlohmann::json::parse(read_file(folder / kResult, ExitCode::checkpoint),
                                           nullptr, /*allow_exceptions=*/false);
-  return json.is_object() && json.value("status", "") == "finished";
+  if (!json.is_object()) return false;
+  const auto status = json.find("status");
+  return status != json.end() && *status == "finished";
 }
 
 RunFolder::RunFolder(const fs::path& folder, std::optional<std::int64_t> resumed_step, bool quiet)

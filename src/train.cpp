@@ -22,6 +22,7 @@
 #include "lathe/schedule.h"
 #include "lathe/stop_signal.h"
 #include "lathe/training_data.h"
+#include "number_text.h"
 
 namespace lathe {
 namespace {
@@ -36,19 +37,6 @@ std::int64_t peak_memory_bytes() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-std::string format_duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(seconds);
-  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-  if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
-  return fmt::format("{}s", s);
-}
-
-std::string format_rate(double per_second) {
-  if (per_second >= 1e6) return fmt::format("{:.1f}M", per_second / 1e6);
-  if (per_second >= 1e4) return fmt::format("{:.0f}k", per_second / 1e3);
-  return fmt::format("{:.0f}", per_second);
-}
-
 std::unique_ptr<Backend> make_training_backend(const Options& options, const ModelConfig& config) {
   std::unique_ptr<Backend> backend = make_backend(options);
   require_memory(*backend, config, options);
@@ -58,7 +46,9 @@ std::unique_ptr<Backend> make_training_backend(const Options& options, const Mod
 // One run, from its first step in this process to its last.
 class Trainer {
  public:
-  Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start);
+  // `origin`: what a new run takes its first parameters from, or nullptr.
+  Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
+          const ModelSource* origin);
 
   int run();
 
@@ -91,6 +81,7 @@ class Trainer {
   AdamW adamw_;
   TrainState state_;
   bool is_new_;
+  std::optional<ModelInfo> origin_;
   std::optional<DataLoader> loader_;
   std::optional<RunFolder> folder_;
   std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
@@ -101,7 +92,8 @@ class Trainer {
   std::int64_t trained_tokens_ = 0;  // in this process
 };
 
-Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start)
+Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
+                 const ModelSource* origin)
     : options_(options),
       data_(std::move(data)),
       config_(complete_config(options, data_.vocab)),
@@ -130,8 +122,9 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
     state_ = start->state;
     saved_step_ = state_.step;
     earlier_seconds_ = state_.wall_seconds;
-  } else if (!options_.init_from.empty()) {
-    initialize_from(*open_model(options_.init_from, Weights::master), *backend_, model_, adamw_);
+  } else if (origin != nullptr) {
+    initialize_from(*origin, *backend_, model_, adamw_);
+    origin_ = origin->info();
   } else {
     initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
     adamw_.publish_master();
@@ -162,6 +155,10 @@ int Trainer::run() {
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
                            options_.micro_batch, options_.seq_len, options_.out));
+  if (origin_) {
+    folder_->say(fmt::format("starts from {}: {}", origin_->path.string(), title(origin_->format)));
+    for (const std::string& remark : origin_->remarks) folder_->say(remark);
+  }
   if (!is_new_) {
     folder_->say(fmt::format("resumed at step {}", state_.step));
     for (const auto& path : set_aside_checkpoints(folder_->path(), state_.step)) {
@@ -246,7 +243,7 @@ void Trainer::log_step(const Step& step) {
   result_.train_loss = loss;
   folder_->training(
       {.step = state_.step, .loss = loss, .lr = lr, .grad_norm = norm, .tokens_per_second = rate});
-  if (state_.step == 1 && is_new_ && options_.init_from.empty()) show_start(loss);
+  if (state_.step == 1 && is_new_ && !origin_) show_start(loss);
   if (is_due(options_.log_every) || state_.step == horizon_.steps) {
     const double average = static_cast<double>(trained_tokens_) / training_seconds_;
     const double left =
@@ -256,7 +253,7 @@ void Trainer::log_step(const Step& step) {
         "{}",
         state_.step, horizon_.steps,
         100.0 * static_cast<double>(state_.step) / static_cast<double>(horizon_.steps), loss, norm,
-        lr, 1e3 * seconds, format_rate(rate), format_duration(left / average)));
+        lr, 1e3 * seconds, rate_text(rate), duration_text(left / average)));
   }
 }
 
@@ -360,7 +357,7 @@ void Trainer::show_end() {
                               .floor_label = "floor of the stories' grammar"},
                              kColumns, kRows));
   std::string line = fmt::format("finished {} steps, {} tokens in {}", state_.step, state_.tokens,
-                                 format_duration(wall_seconds()));
+                                 duration_text(wall_seconds()));
   if (result_.val_loss) line += fmt::format(" | val loss {:.4f}", *result_.val_loss);
   if (result_.floor) {
     line +=
@@ -374,16 +371,17 @@ void Trainer::show_end() {
 
 int train_command(const Options& given) {
   Options options = given;
-  resolve(options);
-  const bool resumes = options.resume.has_value();
-  RunFolder::check(options.out, options.overwrite, resumes);
+  RunFolder::check(options.out, options.overwrite, options.resume.has_value());
   std::optional<CheckpointInfo> start = find_start(options);
+  const auto origin = start ? nullptr : open_origin(options);
+  resolve(options);
   TrainingData data = open_training_data(options);
+  if (origin && data.train.is_text()) require_tokenizer(options, origin->info());
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;
   }
-  Trainer trainer(options, std::move(data), std::move(start));
+  Trainer trainer(options, std::move(data), std::move(start), origin.get());
   return trainer.run();
 }
 
