@@ -198,6 +198,23 @@ TEST(AttentionCached, LargeScoresDoNotOverflow) {
   }
 }
 
+// Nor may it vanish where no score is near 0: queries of -20 and keys of 20 make scores of -1600.
+TEST(AttentionCached, ScoresFarBelowZeroDoNotVanish) {
+  for (const std::int64_t T : {1, 20}) {
+    Case c = kStep;
+    c.type = DType::fp32;
+    c.T = T;
+    c.S = 60;
+    std::vector<float> qkv = random_qkv(c);
+    for (std::size_t i = 0; i < qkv.size(); ++i) {
+      const std::int64_t part = static_cast<std::int64_t>(i) / c.C() % 3;
+      qkv[i] += part == 0 ? -20.0f : part == 1 ? 20.0f : 0.0f;
+    }
+    const Result result = run(c, qkv);
+    EXPECT_TRUE(near_in_norm(result.out, expected_out(c, result), 1e-3));
+  }
+}
+
 // A NaN in a key of head 0 spoils that head at every position from the key's on, and no other.
 TEST(AttentionCached, NanSpreadsToWhatDependsOnIt) {
   for (const std::int64_t T : {3, 20}) {
