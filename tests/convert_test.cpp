@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -263,29 +264,47 @@ TEST(InitFrom, GivesARunItsSizes) {
             "exit 2: --tokenizer bytes: the tokens of --init-from " + path + " are those of gpt2");
 }
 
+// Logits after each token, given all tokens up to it.
+std::vector<float> logits_of(const std::string& path, std::span<const std::int32_t> tokens) {
+  Options options = default_options();
+  options.checkpoint = path;
+  options.device = "cpu";
+  LoadedModel loaded = load_model(options, 1);
+  std::vector<float> logits;
+  for (std::size_t length = 1; length <= tokens.size(); ++length) {
+    const auto next = loaded.model->next_token_logits(tokens.first(length));
+    logits.insert(logits.end(), next.begin(), next.end());
+  }
+  return logits;
+}
+
 // The model that PyTorch computed these logits with, from a file of every kind.
 TEST_F(Convert, EveryKindOfFileIsTheSameModel) {
   const GoldenCase golden = read_golden(LATHE_GOLDEN_DIR "/odd.safetensors");
   write_hugging_face_folder(at("hf"), {.config = golden.config, .parameters = golden.initial}, {});
   ASSERT_EQ(convert("hf", "a.bin"), "");
   ASSERT_EQ(convert("hf", "a.safetensors"), "");
+  const auto first_row = std::span(golden.logits)
+                             .first(static_cast<std::size_t>(golden.seq_len * golden.config.vocab));
   for (const char* name : {"hf", "a.bin", "a.safetensors"}) {
-    Options options = default_options();
-    options.checkpoint = at(name);
-    options.device = "cpu";
-    LoadedModel loaded = load_model(options, 1);
-    EXPECT_EQ(loaded.info.step, std::nullopt);
-    EXPECT_EQ(loaded.info.precision, "fp32");
-    std::vector<float> logits;
-    for (std::int64_t row = 0; row < golden.rows; ++row) {
-      const auto tokens = golden.batch(0, row, 1).tokens;
-      for (std::size_t length = 1; length <= tokens.size(); ++length) {
-        const auto next = loaded.model->next_token_logits(tokens.first(length));
-        logits.insert(logits.end(), next.begin(), next.end());
-      }
-    }
-    EXPECT_TRUE(near_each(logits, reference::widen(golden.logits), 1e-4, 0)) << name;
+    const auto logits = logits_of(at(name), golden.batch(0, 0, 1).tokens);
+    EXPECT_TRUE(near_each(logits, reference::widen({first_row.begin(), first_row.end()}), 1e-4, 0))
+        << name;
   }
+}
+
+// tests/transformers_test.py runs this with a model and logits of transformers.
+TEST(Transformers, LogitsAreTheSame) {
+  const char* model = std::getenv("LATHE_TRANSFORMERS_MODEL");
+  const char* expected = std::getenv("LATHE_TRANSFORMERS_LOGITS");
+  if (model == nullptr || expected == nullptr) GTEST_SKIP() << "transformers_test.py runs it";
+  const SafetensorsReader reader(expected, ExitCode::internal);
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(reader.find("tokens")->count()));
+  std::vector<float> logits(static_cast<std::size_t>(reader.find("logits")->count()));
+  reader.read(*reader.find("tokens"), 0, std::as_writable_bytes(std::span(tokens)));
+  reader.read(*reader.find("logits"), 0, std::as_writable_bytes(std::span(logits)));
+  ASSERT_GT(tokens.size(), 1u);
+  EXPECT_TRUE(near_each(logits_of(model, tokens), reference::widen(logits), 1e-4, 0));
 }
 
 }  // namespace
