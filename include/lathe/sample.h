@@ -17,7 +17,7 @@ struct SampleSpec {
   std::int64_t samples = 1;          // continuations of it
   std::int64_t max_tokens;           // of each
   SamplerOptions sampler;
-  std::uint64_t seed;               // sample i is a function of seed and i, however many there are
+  std::uint64_t seed;  // sample i follows from seed and i; on a GPU others may change its rounding
   std::optional<std::int32_t> end;  // the token that ends a sample; nullopt: none does
 };
 
