@@ -51,8 +51,11 @@ const OptionSpec kOptions[] = {
      .member = &Options::multiple_choice,
      .value = "FILE...",
      .group = data,
-     .commands = kEval,
-     .help = "Multiple-choice tasks: evaluation files of llm.c, or .jsonl as HellaSwag comes in"},
+     .commands = kTraining | kEval,
+     .on_resume = may_change,
+     .help =
+         "Multiple-choice tasks: evaluation files of llm.c, or .jsonl as HellaSwag comes in. In "
+         "training, answered with every validation"},
     {.name = "data-format",
      .member = &Options::data_format,
      .choices = "auto|llmc|nanogpt|text|jsonl",
