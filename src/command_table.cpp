@@ -52,9 +52,10 @@ constexpr CommandSpec kCommands[] = {
     {.id = Command::tokenize,
      .name = "tokenize",
      .summary = "Turn text into token shards",
-     .description = "Writes the tokens of plain text and of .jsonl files, or of stdin (-), as llm.c "
-                    "shards:\ntrain_000001.bin, ..., val_000000.bin, ... and a dataset.json that "
-                    "says what they are.",
+     .description =
+         "Writes the tokens of plain text and of .jsonl files, or of stdin (-), as llm.c "
+         "shards:\ntrain_000001.bin, ..., val_000000.bin, ... and a dataset.json that "
+         "says what they are.",
      .paths = "FILE",
      .required = {"tokenizer", "out"},
      .example = "lathe tokenize --tokenizer gpt2 --out data/books books/*.txt"},

@@ -116,7 +116,8 @@ bool DatasetWriter::lock(WhenLocked when_locked) {
                                              folder_.string()));
   }
   for (const fs::path& path : entries(folder_)) {
-    if (path.filename().string().starts_with(kPartialPrefix)) remove_entry(path);  // of a killed process
+    if (path.filename().string().starts_with(kPartialPrefix))
+      remove_entry(path);  // of a killed process
   }
   return true;
 }

@@ -16,15 +16,23 @@ void remember(int signal) {
   caught = signal;
 }
 
+void handle(void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
+    sigaction(signal, &action, nullptr);
+  }
+}
+
 }  // namespace
 
 void watch_stop_signals() {
   caught = 0;
-  struct sigaction action = {};
-  action.sa_handler = remember;
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
-    sigaction(signal, &action, nullptr);
-  }
+  handle(remember);
+}
+
+StopSignalWatch::~StopSignalWatch() {
+  handle(SIG_DFL);
 }
 
 int stop_signal() {

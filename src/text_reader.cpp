@@ -95,7 +95,7 @@ void TextReader::add(const std::string& path) {
                 .size = std::nullopt,
                 .part = Part::training};
   if (!spec_.document_separator.empty()) source.documents = Documents::separated;
-  if (spec_.lines.value_or(path.ends_with(".jsonl"))) source.documents = Documents::lines;
+  if (spec_.lines.value_or(path.ends_with(kJsonLinesEnding))) source.documents = Documents::lines;
   struct stat status {};
   const bool is_there = path == "-" || ::stat(path.c_str(), &status) == 0;
   if (!is_there) refuse(source.name, "cannot be opened: " + last_error());

@@ -37,7 +37,7 @@ template <class... Args>
 
 DataFormat format_of(const std::string& path, DataFormat asked, const std::string& label) {
   if (asked != DataFormat::automatic) return asked;
-  if (path.ends_with(".txt") || path.ends_with(".md")) return DataFormat::text;
+  if (has_text_ending(path)) return DataFormat::text;
   if (path.ends_with(".bin")) return DataFormat::llmc;
   refuse(label,
          "ends in neither .txt nor .md (text) nor .bin (llm.c shard); --data-format text, llmc or "
@@ -135,6 +135,10 @@ std::int32_t widen(std::span<const std::byte> bytes, std::int32_t* out) {
 }
 
 }  // namespace
+
+bool has_text_ending(const std::string& path) {
+  return path.ends_with(".txt") || path.ends_with(".md");
+}
 
 std::vector<std::string> matching_files(const std::string& option, const std::string& pattern) {
   std::error_code error;

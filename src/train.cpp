@@ -10,6 +10,7 @@
 #include "lathe/commands.h"
 #include "lathe/cuda.h"
 #include "lathe/data_loader.h"
+#include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/evaluate.h"
 #include "lathe/horizon.h"
@@ -24,6 +25,7 @@
 #include "lathe/training_data.h"
 #include "number_text.h"
 #include "training_tasks.h"
+#include "utf8.h"
 
 namespace lathe {
 namespace {
@@ -42,6 +44,12 @@ std::unique_ptr<Backend> make_training_backend(const Options& options, const Mod
   std::unique_ptr<Backend> backend = make_backend(options);
   require_memory(*backend, config, options);
   return backend;
+}
+
+// Relative to a checkpoint, where it is saved with the run.
+std::string tokenizer_in_run(const std::string& name) {
+  const bool is_saved = name == kTokenizerFolder || name == kTokenizerFile;
+  return is_saved ? "../../" + name : name;
 }
 
 // One run, from its first step in this process to its last.
@@ -134,6 +142,10 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
   folder_.emplace(options_.out, start ? std::optional(state_.step) : std::nullopt, options_.quiet);
   folder_->write_config(to_toml(options_));
+  if (!start) {
+    folder_->write_token_keys(data_.token_keys);
+    if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
+  }
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
@@ -148,6 +160,7 @@ int Trainer::run() {
   folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
                            options_.precision, result_.parameters));
   if (options_.device == "auto" && !uses_gpu(options_)) folder_->say(why_no_gpu() + ": on the CPU");
+  for (const std::string& message : data_.messages) folder_->say(message);
   folder_->say(data_.summary);
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
@@ -305,7 +318,7 @@ void Trainer::save() {
   save_checkpoint(folder_->path(), *backend_,
                   {.config = config_,
                    .precision = options_.precision,
-                   .tokenizer = data_.train.is_text() ? "bytes" : "none",
+                   .tokenizer = tokenizer_in_run(data_.tokenizer_name),
                    .state = state_,
                    .plans = backend_->plans(),
                    .model = model_tensors(model_),
@@ -317,16 +330,19 @@ void Trainer::save() {
 
 void Trainer::show_sample() {
   constexpr std::int64_t kTokens = 400;
-  const bool is_text = data_.train.is_text();
+  const Tokenizer* tokenizer = data_.tokenizer.get();
+  const std::int32_t first = tokenizer != nullptr ? tokenizer->first_token()
+                                                  : first_token(/*is_text=*/false, config_.vocab);
   std::vector<std::int32_t> tokens;
   generate(model_,
-           {.prompt = {first_token(is_text, config_.vocab)},
+           {.prompt = {std::min(first, static_cast<std::int32_t>(config_.vocab - 1))},
             .max_tokens = kTokens,
             .temperature = 0.8,
             .top_k = 0,
             .seed = options_.seed},
            [&](std::int32_t token) { tokens.push_back(token); });
-  const std::string text = readable(tokens, is_text);
+  const std::string text = tokenizer != nullptr ? shown(decode(*tokenizer, tokens))
+                                                : readable(tokens, /*is_text=*/false);
   folder_->write_sample(state_.step, text + "\n");
   folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));
 }
@@ -374,7 +390,11 @@ int train_command(const Options& given) {
   const bool resumes = options.resume.has_value();
   RunFolder::check(options.out, options.overwrite, resumes);
   std::optional<CheckpointInfo> start = find_start(options);
-  TrainingData data = open_training_data(options);
+  DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
+  if (start) {
+    origin = {.tokenizer = start->tokenizer, .token_keys = RunFolder::token_keys(options.out)};
+  }
+  TrainingData data = open_training_data(options, origin);
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;

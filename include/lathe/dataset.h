@@ -17,8 +17,10 @@ namespace lathe {
 
 inline constexpr const char* kDatasetFile = "dataset.json";
 inline constexpr const char* kTokenizerFolder = "tokenizer";
-inline constexpr const char* kTrainPrefix = "train";  // train_000001.bin
-inline constexpr const char* kValPrefix = "val";      // val_000000.bin
+inline constexpr const char* kTokenizerFile = "tokenizer.bin";  // of one that only decodes
+inline constexpr const char* kTrainPrefix = "train";            // train_000001.bin
+inline constexpr const char* kValPrefix = "val";                // val_000000.bin
+inline constexpr std::int64_t kFirstTrainShard = 1, kFirstValShard = 0;
 
 struct DatasetPart {
   std::int64_t tokens = 0, shards = 0;

@@ -53,6 +53,7 @@ struct Options {
   std::int64_t val_every = 0, val_tokens = 0, sample_every = 0, log_every = 0;
   std::int64_t checkpoint_every = 0, keep = 0;
   std::string out;
+  std::string token_cache;            // folder; empty: beside `out`
   std::optional<std::string> resume;  // "" newest checkpoint of --out, "auto", or a path
   bool overwrite = false, quiet = false;
   std::string config;  // the --config file

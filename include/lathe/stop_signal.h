@@ -7,6 +7,15 @@ namespace lathe {
 // once.
 void watch_stop_signals();
 
+// Watches as long as it lives; then a signal ends the process again.
+class StopSignalWatch {
+ public:
+  StopSignalWatch() { watch_stop_signals(); }
+  StopSignalWatch(const StopSignalWatch&) = delete;
+  StopSignalWatch& operator=(const StopSignalWatch&) = delete;
+  ~StopSignalWatch();
+};
+
 // The signal that asked to stop, or 0.
 int stop_signal();
 
