@@ -79,14 +79,14 @@ const OptionSpec kOptions[] = {
      .value = "NAME",
      .initial = "text",
      .group = data,
-     .commands = kTraining | kTokenize,
+     .commands = kTraining | kEval | kTokenize,
      .on_resume = fixed,
      .help = "Field of a .jsonl line that holds its text"},
     {.name = "document-separator",
      .member = &Options::document_separator,
      .value = "TEXT",
      .group = data,
-     .commands = kTraining | kTokenize,
+     .commands = kTraining | kEval | kTokenize,
      .on_resume = fixed,
      .help =
          "What stands between the documents of a plain text, such as '<|endoftext|>', and is no "

@@ -19,9 +19,8 @@ std::string task_name(const MultipleChoiceTask& task) {
 
 std::vector<MultipleChoiceTask> open_training_tasks(const Options& options,
                                                     const TrainingData& data) {
-  const auto bytes = byte_tokenizer();
   const auto tokenizer = [&]() -> const Tokenizer& {
-    if (data.train.is_text()) return *bytes;
+    if (data.tokenizer) return *data.tokenizer;
     throw Error(ExitCode::usage,
                 "--multiple-choice: needs files of tokens (.bin) where the training data are "
                 "tokens whose tokenizer is not known");
