@@ -24,6 +24,7 @@ struct BpeVocabulary {
   std::vector<std::string> tokens;  // the bytes of each id; "" for one that stands for no text
   std::vector<BpeMerge> merges;     // by rank
   std::optional<std::int32_t> end_of_text;
+  std::string end_of_text_name = "<|endoftext|>";  // in files
 };
 
 // `name` is what the tokenizer is called. Every byte must be a token.
