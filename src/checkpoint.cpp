@@ -175,6 +175,11 @@ void verify_tensors(const fs::path& path, const CheckpointState& state) {
   }
 }
 
+// As --tokenizer takes it: a path in state.json is relative to the checkpoint.
+std::string usable_tokenizer(const std::string& name, const fs::path& folder) {
+  return name.find('/') == name.npos ? name : (folder / name).string();
+}
+
 CheckpointInfo open_folder(const fs::path& folder) {
   const CheckpointState state = read_state(folder / kStateFile);
   if (const auto step = step_of(folder); step && *step != state.train.step) {
@@ -188,7 +193,7 @@ CheckpointInfo open_folder(const fs::path& folder) {
   return {.folder = folder,
           .config = state.config,
           .precision = state.precision,
-          .tokenizer = state.tokenizer,
+          .tokenizer = usable_tokenizer(state.tokenizer, folder),
           .state = state.train,
           .plans = state.plans};
 }

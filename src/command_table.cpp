@@ -17,13 +17,13 @@ constexpr CommandSpec kCommands[] = {
      .name = "eval",
      .summary = "Measure the validation loss of a checkpoint",
      .description = "Prints loss, perplexity and bits per byte of a checkpoint on validation data.",
-     .required = "checkpoint",
+     .required = {"checkpoint"},
      .example = "lathe eval --checkpoint runs/first --val book.txt"},
     {.id = Command::sample,
      .name = "sample",
      .summary = "Continue a text with a checkpoint",
      .description = "Prints the prompt and what the model makes of it.",
-     .required = "checkpoint",
+     .required = {"checkpoint"},
      .example = "lathe sample --checkpoint runs/first --prompt 'Once upon a time'"},
     {.id = Command::inspect,
      .name = "inspect",
@@ -49,6 +49,16 @@ constexpr CommandSpec kCommands[] = {
      .description = "Draws training and validation loss in the terminal, and as an SVG on request.",
      .paths = "RUN",
      .example = "lathe plot runs/first runs/second --svg loss.svg"},
+    {.id = Command::tokenize,
+     .name = "tokenize",
+     .summary = "Turn text into token shards",
+     .description =
+         "Writes the tokens of plain text and of .jsonl files, or of stdin (-), as llm.c "
+         "shards:\ntrain_000001.bin, ..., val_000000.bin, ... and a dataset.json that "
+         "says what they are.",
+     .paths = "FILE",
+     .required = {"tokenizer", "out"},
+     .example = "lathe tokenize --tokenizer gpt2 --out data/books books/*.txt"},
 };
 
 }  // namespace

@@ -138,17 +138,15 @@ void add_resumed(std::vector<Level>& levels, const Options& said) {
 }
 
 void check_complete(const CommandSpec& command, const Options& options,
-                    std::span<const std::string> paths) {
+                    std::span<const Level> levels, std::span<const std::string> paths) {
   if (!command.paths.empty() && paths.empty()) {
     usage_error(fmt::format("{}: needs a {}; see lathe {} --help", command.name, command.paths,
                             command.name));
   }
-  if (!command.required.empty()) {
-    const OptionSpec& required = *find_option(command.required);
-    if (value_text(options, required).empty()) {
-      usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required.name,
-                              command.name, command.name));
-    }
+  for (const std::string_view required : command.required) {
+    if (required.empty() || find(levels, find_option(required)->member) != nullptr) continue;
+    usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required, command.name,
+                            command.name));
   }
   if (options.resume && options.overwrite)
     usage_error("--resume and --overwrite: give one of them");
@@ -176,7 +174,7 @@ Options parse_options(Command command, std::span<const std::string> args,
     levels.insert(levels.begin(), read_toml(command, said.config));
     said = merge(levels);
   }
-  check_complete(spec, said, line.paths);
+  check_complete(spec, said, levels, line.paths);
   if (said.resume) add_resumed(levels, said);
 
   levels.insert(levels.begin(), preset(command, merge(levels)));

@@ -10,6 +10,7 @@
 #include "lathe/commands.h"
 #include "lathe/cuda.h"
 #include "lathe/data_loader.h"
+#include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/evaluate.h"
 #include "lathe/horizon.h"
@@ -22,6 +23,8 @@
 #include "lathe/schedule.h"
 #include "lathe/stop_signal.h"
 #include "lathe/training_data.h"
+#include "number_text.h"
+#include "utf8.h"
 
 namespace lathe {
 namespace {
@@ -36,23 +39,16 @@ std::int64_t peak_memory_bytes() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-std::string format_duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(seconds);
-  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-  if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
-  return fmt::format("{}s", s);
-}
-
-std::string format_rate(double per_second) {
-  if (per_second >= 1e6) return fmt::format("{:.1f}M", per_second / 1e6);
-  if (per_second >= 1e4) return fmt::format("{:.0f}k", per_second / 1e3);
-  return fmt::format("{:.0f}", per_second);
-}
-
 std::unique_ptr<Backend> make_training_backend(const Options& options, const ModelConfig& config) {
   std::unique_ptr<Backend> backend = make_backend(options);
   require_memory(*backend, config, options);
   return backend;
+}
+
+// Relative to a checkpoint, where it is saved with the run.
+std::string tokenizer_in_run(const std::string& name) {
+  const bool is_saved = name == kTokenizerFolder || name == kTokenizerFile;
+  return is_saved ? "../../" + name : name;
 }
 
 // One run, from its first step in this process to its last.
@@ -142,6 +138,10 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
   folder_.emplace(options_.out, start ? std::optional(state_.step) : std::nullopt, options_.quiet);
   folder_->write_config(to_toml(options_));
+  if (!start) {
+    folder_->write_token_keys(data_.token_keys);
+    if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
+  }
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
@@ -156,6 +156,7 @@ int Trainer::run() {
   folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
                            options_.precision, result_.parameters));
   if (options_.device == "auto" && !uses_gpu(options_)) folder_->say(why_no_gpu() + ": on the CPU");
+  for (const std::string& message : data_.messages) folder_->say(message);
   folder_->say(data_.summary);
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
@@ -254,7 +255,7 @@ void Trainer::log_step(const Step& step) {
         "{}",
         state_.step, horizon_.steps,
         100.0 * static_cast<double>(state_.step) / static_cast<double>(horizon_.steps), loss, norm,
-        lr, 1e3 * seconds, format_rate(rate), format_duration(left / average)));
+        lr, 1e3 * seconds, rate_text(rate), duration_text(left / average)));
   }
 }
 
@@ -307,7 +308,7 @@ void Trainer::save() {
   save_checkpoint(folder_->path(), *backend_,
                   {.config = config_,
                    .precision = options_.precision,
-                   .tokenizer = data_.train.is_text() ? "bytes" : "none",
+                   .tokenizer = tokenizer_in_run(data_.tokenizer_name),
                    .state = state_,
                    .plans = backend_->plans(),
                    .model = model_tensors(model_),
@@ -319,16 +320,19 @@ void Trainer::save() {
 
 void Trainer::show_sample() {
   constexpr std::int64_t kTokens = 400;
-  const bool is_text = data_.train.is_text();
+  const Tokenizer* tokenizer = data_.tokenizer.get();
+  const std::int32_t first = tokenizer != nullptr ? tokenizer->first_token()
+                                                  : first_token(/*is_text=*/false, config_.vocab);
   std::vector<std::int32_t> tokens;
   generate(model_,
-           {.prompt = {first_token(is_text, config_.vocab)},
+           {.prompt = {std::min(first, static_cast<std::int32_t>(config_.vocab - 1))},
             .max_tokens = kTokens,
             .temperature = 0.8,
             .top_k = 0,
             .seed = options_.seed},
            [&](std::int32_t token) { tokens.push_back(token); });
-  const std::string text = readable(tokens, is_text);
+  const std::string text = tokenizer != nullptr ? shown(decode(*tokenizer, tokens))
+                                                : readable(tokens, /*is_text=*/false);
   folder_->write_sample(state_.step, text + "\n");
   folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));
 }
@@ -358,7 +362,7 @@ void Trainer::show_end() {
                               .floor_label = "floor of the stories' grammar"},
                              kColumns, kRows));
   std::string line = fmt::format("finished {} steps, {} tokens in {}", state_.step, state_.tokens,
-                                 format_duration(wall_seconds()));
+                                 duration_text(wall_seconds()));
   if (result_.val_loss) line += fmt::format(" | val loss {:.4f}", *result_.val_loss);
   if (result_.floor) {
     line +=
@@ -376,7 +380,11 @@ int train_command(const Options& given) {
   const bool resumes = options.resume.has_value();
   RunFolder::check(options.out, options.overwrite, resumes);
   std::optional<CheckpointInfo> start = find_start(options);
-  TrainingData data = open_training_data(options);
+  DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
+  if (start) {
+    origin = {.tokenizer = start->tokenizer, .token_keys = RunFolder::token_keys(options.out)};
+  }
+  TrainingData data = open_training_data(options, origin);
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -43,6 +44,9 @@ class RunFolder {
   // Whether result.json says so.
   static bool has_finished(const std::filesystem::path& folder);
 
+  // Of tokens.json; none when there is none.
+  static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
+
   // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
   // `resumed_step`. Errors: storage.
   RunFolder(const std::filesystem::path& folder, std::optional<std::int64_t> resumed_step,
@@ -51,6 +55,7 @@ class RunFolder {
   const std::filesystem::path& path() const { return folder_; }
   void write_config(const std::string& toml);
   void write_result(const RunResult& result);
+  void write_token_keys(const std::map<std::string, std::string>& keys);  // nothing without any
   void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
 

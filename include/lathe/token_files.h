@@ -30,6 +30,13 @@ struct TokenFilesSpec {
   std::int64_t vocab;  // token ids are below it; 0: natural_vocab()
 };
 
+bool has_text_ending(const std::string& path);  // .txt or .md
+
+// The files that a path or pattern stands for, in order of name (bytes, whatever the locale). A
+// file of exactly this name comes before its meaning as a pattern. Error(data) beginning with
+// `option`.
+std::vector<std::string> matching_files(const std::string& option, const std::string& pattern);
+
 class ByteSource;  // a file or memory that can be read at any offset
 
 class TokenFiles {
