@@ -6,5 +6,5 @@ build_packages=(
   nlohmann-json3-dev libtomlplusplus-dev libxxhash-dev libmd-dev
 )
 
-# libomp-dev is clang's omp.h: clang-tidy does not find g++'s.
-test_packages=(libgtest-dev clang-format-14 clang-tidy-14 libomp-dev python3)
+# clang-tidy comes from PyPI (scripts/lint.sh).
+test_packages=(libgtest-dev clang-format-14 python3 python3-venv)
