@@ -17,6 +17,9 @@ namespace lathe {
 std::string symbols_of_bytes(std::string_view bytes);
 std::optional<std::string> bytes_of_symbols(std::string_view symbols);  // nullopt: not all are
 
+// A vocabulary of GPT-2's ids of bytes and nothing else: printable ones first, each kind ascending.
+BpeVocabulary byte_vocabulary();
+
 struct NamedText {
   std::string name;  // of the file, for messages
   std::string text;

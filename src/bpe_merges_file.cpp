@@ -49,17 +49,6 @@ const std::unordered_map<std::string_view, char>& bytes_by_symbol() {
   return bytes;
 }
 
-// GPT-2's ids of bytes: the printable ones first, each kind ascending.
-std::vector<std::string> byte_tokens() {
-  std::vector<std::string> tokens;
-  for (const bool printable : {true, false}) {
-    for (int byte = 0; byte < 256; ++byte) {
-      if (is_printable(byte) == printable) tokens.emplace_back(1, static_cast<char>(byte));
-    }
-  }
-  return tokens;
-}
-
 [[noreturn]] void refuse(const MergePlace& place, const std::string& reason) {
   throw Error(ExitCode::data,
               fmt::format("{}: {} {}: {}", place.file, place.unit, place.number, reason));
@@ -84,6 +73,17 @@ std::optional<std::string> bytes_of_symbols(std::string_view symbols) {
     symbols.remove_prefix(symbol.size());
   }
   return bytes;
+}
+
+BpeVocabulary byte_vocabulary() {
+  BpeVocabulary vocabulary;
+  for (const bool printable : {true, false}) {
+    for (int byte = 0; byte < 256; ++byte) {
+      if (is_printable(byte) != printable) continue;
+      vocabulary.tokens.emplace_back(1, static_cast<char>(byte));
+    }
+  }
+  return vocabulary;
 }
 
 MergeList::MergeList(BpeVocabulary& vocabulary) : vocabulary_(vocabulary) {
@@ -145,8 +145,7 @@ void add_merge_lines(const NamedText& file, MergeList& list, TokensOfMerges toke
 }
 
 BpeVocabulary parse_merges(const NamedText& file) {
-  BpeVocabulary vocabulary;
-  vocabulary.tokens = byte_tokens();
+  BpeVocabulary vocabulary = byte_vocabulary();
   MergeList list(vocabulary);
   add_merge_lines(file, list, TokensOfMerges::follow);
   vocabulary.end_of_text = static_cast<std::int32_t>(vocabulary.tokens.size());

@@ -60,6 +60,14 @@ constexpr CommandSpec kCommands[] = {
      .paths = "FILE",
      .required = {"tokenizer", "out"},
      .example = "lathe tokenize --tokenizer gpt2 --out data/books books/*.txt"},
+    {.id = Command::train_tokenizer,
+     .name = "train-tokenizer",
+     .summary = "Learn a tokenizer from text",
+     .description = "Learns a byte-level BPE from plain text and .jsonl files, or stdin (-), and "
+                    "writes Hugging\nFace's tokenizer files; --tokenizer takes their folder.",
+     .paths = "FILE",
+     .required = {"vocab", "out"},
+     .example = "lathe train-tokenizer --vocab 8192 --out data/bpe books/*.txt"},
 };
 
 }  // namespace

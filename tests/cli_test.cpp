@@ -50,6 +50,7 @@ class Folder {
     dir_.write("task.bin", header_bytes({.magic = 20240522, .version = 1, .tokens = 1}));
     dir_.write("task.jsonl", "{\"ctx\":\"It was\",\"endings\":[\"a\",\"b\"],\"label\":2}\n");
     dir_.write("odd.bin", book.substr(0, 1001));
+    dir_.write("wrong.jsonl", "{\"text\": \"right\"}\n{\"text\": wrong}\n");
     dir_.write("typo.toml", "micro_batch = 4\n");
     dir_.write("type.toml", "lr = true\n");
     dir_.write("broken.toml", "lr = = 1\n");
@@ -228,6 +229,24 @@ const Case kCases[] = {
     {"sample --checkpoint damaged", 4, {"damaged"}},
     {"sample --checkpoint book.txt", 4, {"book.txt"}},
     {"inspect none", 3, {"none"}},
+    // Text into shards
+    {"tokenize --tokenizer bytes --out shards", 2, {"tokenize: needs a FILE"}},
+    {"tokenize --out shards book.txt", 2, {"--tokenizer: lathe tokenize needs it"}},
+    {"tokenize --tokenizer bytes book.txt", 2, {"--out: lathe tokenize needs it"}},
+    {"tokenize --tokenizer none --out shards book.txt", 2, {"--tokenizer none"}},
+    {"tokenize --tokenizer bytes --out shards none.txt", 3, {"none.txt"}},
+    {"tokenize --tokenizer bytes --out shards full", 3, {"full: is a folder"}},
+    {"tokenize --tokenizer bytes --out shards wrong.jsonl", 3, {"wrong.jsonl: line 2"}},
+    {"tokenize --tokenizer bytes --out full book.txt good.bin --data-format llmc",
+     2,
+     {"--data-format llmc"}},
+    {"tokenize --tokenizer bytes --out . book.txt", 2, {"--out .: holds ", ".bin"}},
+    {"tokenize --tokenizer bytes --out book.txt book.txt", 2, {"--out book.txt: is a file"}},
+    {"tokenize --tokenizer bytes --out /proc/shards book.txt", 6, {"/proc/shards"}},
+    {"tokenize --tokenizer bytes --out shards --val-fraction 1 book.txt", 2, {"--val-fraction 1"}},
+    {"tokenize --tokenizer bytes --out shards --shard-tokens 3B book.txt",
+     2,
+     {"--shard-tokens 3B", "2147483647"}},
     {"plot none", 3, {"none"}},
     {"plot run --svg /proc/loss.svg", 6, {"loss.svg"}},
 };

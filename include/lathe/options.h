@@ -82,7 +82,7 @@ struct Options {
   bool operator==(const Options&) const = default;
 };
 
-enum class Command { train, eval, sample, inspect, plan, bench, plot, tokenize };
+enum class Command { train, eval, sample, inspect, plan, bench, plot, tokenize, train_tokenizer };
 
 // Variables by full name, "LATHE_LR"; others are ignored.
 using Environment = std::map<std::string, std::string>;
