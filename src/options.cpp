@@ -181,7 +181,11 @@ Options parse_options(Command command, std::span<const std::string> args,
   levels.insert(levels.begin(), preset(command, merge(levels)));
   Options options = merge(levels);
   options.paths = std::move(line.paths);
-  if (!options.init_from.empty() && find(levels, &Options::model) == nullptr) options.model.clear();
+  // What --init-from brings, unless it is said (open_initial_model).
+  if (!options.init_from.empty()) {
+    if (find(levels, &Options::model) == nullptr) options.model.clear();
+    if (find(levels, &Options::tokenizer) == nullptr) options.tokenizer.clear();
+  }
   return options;
 }
 
