@@ -7,7 +7,7 @@ build_packages=(
 )
 
 # libomp-dev is clang's omp.h: clang-tidy does not find g++'s.
-test_packages=(libgtest-dev clang-format-14 clang-tidy-14 libomp-dev python3)
+test_packages=(libgtest-dev clang-format-14 clang-tidy-14 libomp-dev python3 curl)
 
 # For scripts/fuzz.sh: libFuzzer comes with clang's runtime.
 fuzz_packages=(clang-14 libclang-rt-14-dev libomp-dev)

@@ -5,6 +5,7 @@ import http.server
 import os
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -81,6 +82,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return remote
 
 
+@unittest.skipUnless(shutil.which("curl"), "curl is not installed")
 class FetchTest(unittest.TestCase):
     def setUp(self):
         temporary = tempfile.TemporaryDirectory()

@@ -51,7 +51,7 @@ struct Options {
   std::int64_t checkpoint_every = 0, keep = 0;
   std::string out;
   std::optional<std::string> resume;  // "" newest checkpoint of --out, "auto", or a path
-  bool overwrite = false, quiet = false;
+  bool overwrite = false, quiet = false, llmc_log = false;
   std::string config;  // the --config file
 
   // Device
