@@ -325,6 +325,8 @@ TEST(Options, ConfigFilesAreFlatAndTyped) {
       with("train = ['a.b.c.d.e.f.g.h.i.j.bin', \"\\\".....\", \"\"\"a\"b.........\"\"\"\"\"]\n")
           .train.size(),
       3);
+  EXPECT_EQ(error("train = [\"\"\"a\"\"\"\", {b.c.d.e.f.g.h.i.j.k = 1}]\n"),
+            ":1: a name of more than 8 parts; an option's has one");
   EXPECT_EQ(error("\nx = 'y' # .........\na.'.b=' . \"c\\\"=\".d.e.f.g.h.i.j = 1\n"),
             ":3: a name of more than 8 parts; an option's has one");
   EXPECT_EQ(error("config = 'other.toml'\n"), ": config: a file of options cannot name another");
