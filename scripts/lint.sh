@@ -6,6 +6,15 @@ cd "$(dirname "$0")/.."
 build=${1:-build}
 stamps=$build/lint
 mkdir -p "$stamps"
+
+# From PyPI: it takes less than half the time of Debian's, as it leaves system headers alone.
+version=23.1.4
+tool=$build/clang-tidy-$version/bin/clang-tidy
+if [[ ! -x $tool ]]; then
+  python3 -m venv "$build/clang-tidy-$version"
+  "$build/clang-tidy-$version/bin/pip" install --quiet --disable-pip-version-check "clang-tidy==$version"
+fi
+
 # Compile commands that clang understands: without g++'s precompiled headers.
 database=$build/lint-database
 cmake -S . -B "$database" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLATHE_PRECOMPILE=OFF \
@@ -20,7 +29,9 @@ for file in src/*.cpp kernels/*/*.cpp; do
   stamp=$stamps/${file//\//_}.$common.$own
   [[ -e $stamp ]] || echo "$file $stamp"
 done |
-  # g++'s own warning flags are not clang's.
+  # g++'s own warning flags are not clang's, and omp.h is g++'s; std::stable_sort uses what is deprecated.
   xargs -r -P "$(nproc)" -L 1 bash -c '
-    said=$(clang-tidy-14 -p "$0" --quiet --extra-arg=-Wno-unknown-warning-option "$1" 2>&1) &&
-      rm -f "${2%%.*}".* && touch "$2" || { echo "$said"; exit 1; }' "$database"
+    said=$("$1" -p "$0" --quiet --extra-arg=-Wno-unknown-warning-option \
+      --extra-arg=-Wno-deprecated-declarations --extra-arg=-idirafter"$2" "$3" 2>&1) &&
+      rm -f "${4%%.*}".* && touch "$4" || { echo "$said"; exit 1; }' \
+    "$database" "$tool" "$(g++ -print-file-name=include)"

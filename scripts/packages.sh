@@ -6,8 +6,8 @@ build_packages=(
   nlohmann-json3-dev libtomlplusplus-dev libxxhash-dev
 )
 
-# libomp-dev is clang's omp.h: clang-tidy does not find g++'s.
-test_packages=(libgtest-dev clang-format-14 clang-tidy-14 libomp-dev python3 curl)
+# clang-tidy comes from PyPI (scripts/lint.sh).
+test_packages=(libgtest-dev clang-format-14 python3 python3-venv curl)
 
-# For scripts/fuzz.sh: libFuzzer comes with clang's runtime.
+# For scripts/fuzz.sh: libFuzzer comes with clang's runtime, and omp.h is clang's own.
 fuzz_packages=(clang-14 libclang-rt-14-dev libomp-dev)

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "lathe/error.h"
 
 namespace lathe {
@@ -232,6 +234,20 @@ void check(const Convert& op) {
 void check(const Fill& op) {
   const Checker is(op.kName, op.out.type());
   is.rank("out", op.out, 1);
+}
+
+AdamWCoefficients coefficients(const AdamWUpdate& op) {
+  const auto step = static_cast<double>(op.step);
+  const double correction1 = 1 - std::pow(op.beta1, step);
+  const double correction2 = 1 - std::pow(op.beta2, step);
+  return {.beta1 = static_cast<float>(op.beta1),
+          .beta2 = static_cast<float>(op.beta2),
+          .one_minus_beta1 = static_cast<float>(1 - op.beta1),
+          .one_minus_beta2 = static_cast<float>(1 - op.beta2),
+          .rate = static_cast<float>(op.learning_rate / correction1),
+          .root_correction = static_cast<float>(1 / std::sqrt(correction2)),
+          .eps = static_cast<float>(op.eps),
+          .decay = static_cast<float>(op.learning_rate * op.weight_decay)};
 }
 
 Cost cost(const EmbeddingForward& op) {

@@ -136,6 +136,14 @@ struct AdamWUpdate {
   double learning_rate, beta1, beta2, eps, weight_decay, grad_clip;
 };
 
+// What is the same for all elements of an update, rounded to fp32 once; g is the clipped gradient:
+//   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
+//   parameter -= rate * m / (sqrt(v) * root_correction + eps) + decay * parameter.
+struct AdamWCoefficients {
+  float beta1, beta2, one_minus_beta1, one_minus_beta2, rate, root_correction, eps, decay;
+};
+AdamWCoefficients coefficients(const AdamWUpdate& op);
+
 // out = sum of x_i^2, summed in an order that depends on the count alone.
 struct SumOfSquares {
   static constexpr const char* kName = "sum_of_squares";

@@ -1,6 +1,6 @@
 // AdamW with bias correction and decoupled decay (Loshchilov & Hutter 2019): one pass over flat
-// memory, every element read and written once. Whatever needs more than fp32 (the clip factor, the
-// bias corrections) is made once, in double.
+// memory, every element read and written once. The clip factor needs more than fp32 and is made
+// once, in double.
 #include <algorithm>
 #include <cmath>
 
@@ -13,31 +13,8 @@ namespace {
 
 constexpr std::int64_t kElementsPerTask = 1 << 15;
 
-// What is the same for all elements: an update is
-//   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  g = clip * gradient,
-//   parameter -= rate * m / (sqrt(v) * root_correction + eps) + decay * parameter.
-struct Coefficients {
-  float clip, beta1, beta2, one_minus_beta1, one_minus_beta2, rate, root_correction, eps, decay;
-};
-
-Coefficients coefficients(const AdamWUpdate& op) {
-  const double norm = std::sqrt(double{op.grad_square_sum.as<float>()[0]});
-  const auto step = static_cast<double>(op.step);
-  const double correction1 = 1 - std::pow(op.beta1, step);
-  const double correction2 = 1 - std::pow(op.beta2, step);
-  return {.clip = static_cast<float>(clip_factor(norm, op.grad_clip)),
-          .beta1 = static_cast<float>(op.beta1),
-          .beta2 = static_cast<float>(op.beta2),
-          .one_minus_beta1 = static_cast<float>(1 - op.beta1),
-          .one_minus_beta2 = static_cast<float>(1 - op.beta2),
-          .rate = static_cast<float>(op.learning_rate / correction1),
-          .root_correction = static_cast<float>(1 / std::sqrt(correction2)),
-          .eps = static_cast<float>(op.eps),
-          .decay = static_cast<float>(op.learning_rate * op.weight_decay)};
-}
-
 template <class E>
-void update(const AdamWUpdate& op, ElementRange range, const Coefficients& k) {
+void update(const AdamWUpdate& op, ElementRange range, float clip, const AdamWCoefficients& k) {
   constexpr bool kHasMaster = !std::is_same_v<E, float>;
   E* const parameter = op.parameter.as<E>();
   float* const master = kHasMaster ? op.master.as<float>() : op.parameter.as<float>();
@@ -46,7 +23,7 @@ void update(const AdamWUpdate& op, ElementRange range, const Coefficients& k) {
   const float* const gradient = op.gradient.as<float>();
 #pragma omp simd
   for (std::int64_t i = range.begin; i < range.end; ++i) {
-    const float g = gradient[i] * k.clip;
+    const float g = gradient[i] * clip;
     m[i] = k.beta1 * m[i] + k.one_minus_beta1 * g;
     v[i] = k.beta2 * v[i] + k.one_minus_beta2 * (g * g);
     const float old = master[i];
@@ -59,8 +36,9 @@ void update(const AdamWUpdate& op, ElementRange range, const Coefficients& k) {
 
 // Cuts a range at the borders of the decayed ranges.
 template <class E>
-void update_task(const AdamWUpdate& op, ElementRange task, const Coefficients& decaying) {
-  Coefficients constant = decaying;
+void update_task(const AdamWUpdate& op, ElementRange task, float clip,
+                 const AdamWCoefficients& decaying) {
+  AdamWCoefficients constant = decaying;
   constant.decay = 0;
   auto next = std::lower_bound(
       op.decayed.begin(), op.decayed.end(), task.begin,
@@ -69,7 +47,7 @@ void update_task(const AdamWUpdate& op, ElementRange task, const Coefficients& d
     const bool decays = next != op.decayed.end() && next->begin <= begin;
     std::int64_t end = task.end;
     if (next != op.decayed.end()) end = std::min(end, decays ? next->end : next->begin);
-    update<E>(op, {begin, end}, decays ? decaying : constant);
+    update<E>(op, {begin, end}, clip, decays ? decaying : constant);
     if (decays) ++next;
     begin = end;
   }
@@ -82,11 +60,13 @@ void CpuBackend::execute(const AdamWUpdate& op) {
   const bool is_finite =
       std::isfinite(op.grad_square_sum.as<float>()[0]) && std::isfinite(op.loss_sum.as<float>()[0]);
   if (!is_finite) return;
-  const Coefficients k = coefficients(op);
+  const double norm = std::sqrt(double{op.grad_square_sum.as<float>()[0]});
+  const auto clip = static_cast<float>(clip_factor(norm, op.grad_clip));
+  const AdamWCoefficients k = coefficients(op);
   with_compute_type(op.parameter.type(), [&]<class E>(std::type_identity<E>) {
     parallel_for(ceil_div(P, kElementsPerTask), [&](std::int64_t task) {
       const std::int64_t begin = task * kElementsPerTask;
-      update_task<E>(op, {begin, std::min(P, begin + kElementsPerTask)}, k);
+      update_task<E>(op, {begin, std::min(P, begin + kElementsPerTask)}, clip, k);
     });
   });
 }

@@ -79,8 +79,6 @@ class Matmul {
   struct KernelKey {
     std::int64_t rows, columns, depth, a_stride, b_stride, c_stride;
     bool a_transposed, b_transposed, bf16, accumulate;
-    // clang-tidy 14 takes a 0 inside the default for a pointer:
-    // NOLINTNEXTLINE(modernize-use-nullptr)
     auto operator<=>(const KernelKey&) const = default;
   };
   struct Kernel;

@@ -2,7 +2,6 @@
 // memory, every element read and written once. The clip factor is made on the device from the sum
 // of squares, so that the norm needs no round trip.
 #include <algorithm>
-#include <cmath>
 
 #include "cuda_backend.h"
 #include "device.cuh"
@@ -44,8 +43,8 @@ struct Update {
   const float *gradient, *grad_square_sum, *loss_sum;
   std::int64_t begin, end;  // of the elements of this launch; begin is a multiple of kWidth
   bool aligned;             // all of them, to 16 bytes
-  float beta1, beta2, one_minus_beta1, one_minus_beta2, rate, root_correction, eps, decay;
   double grad_clip;
+  AdamWCoefficients coefficients;
 };
 
 __device__ float clip_factor(float square_sum, double grad_clip) {
@@ -59,12 +58,12 @@ struct Element {
 };
 
 // The same formula as on the CPU (kernels/cpu/adamw.cpp).
-template <class E>
-__device__ Element updated(const Update<E>& op, const Element& old, float gradient, float decay) {
-  const float m = op.beta1 * old.m + op.one_minus_beta1 * gradient;
-  const float v = op.beta2 * old.v + op.one_minus_beta2 * (gradient * gradient);
-  const float direction = m / (sqrtf(v) * op.root_correction + op.eps);
-  return {old.master - (op.rate * direction + decay * old.master), m, v};
+__device__ Element updated(const AdamWCoefficients& k, const Element& old, float gradient,
+                           float decay) {
+  const float m = k.beta1 * old.m + k.one_minus_beta1 * gradient;
+  const float v = k.beta2 * old.v + k.one_minus_beta2 * (gradient * gradient);
+  const float direction = m / (sqrtf(v) * k.root_correction + k.eps);
+  return {old.master - (k.rate * direction + decay * old.master), m, v};
 }
 
 // A thread takes a pack.
@@ -92,7 +91,8 @@ __global__ void __launch_bounds__(kThreads)
     while (range < decayed.count && decayed.ranges[range].end <= i) ++range;
     const bool decays = range < decayed.count && decayed.ranges[range].begin <= i;
     const Element old{master.values[k], m.values[k], v.values[k]};
-    const Element now = updated(op, old, gradient.values[k] * clip, decays ? op.decay : 0.0f);
+    const float decay = decays ? op.coefficients.decay : 0.0f;
+    const Element now = updated(op.coefficients, old, gradient.values[k] * clip, decay);
     master.values[k] = now.master;
     m.values[k] = now.m;
     v.values[k] = now.v;
@@ -106,9 +106,6 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class E>
 Update<E> make_update(const AdamWUpdate& op) {
-  const auto step = static_cast<double>(op.step);
-  const double correction1 = 1 - std::pow(op.beta1, step);
-  const double correction2 = 1 - std::pow(op.beta2, step);
   return {.parameter = op.parameter.as<E>(),
           .master = (op.master.empty() ? op.parameter : op.master).template as<float>(),
           .m = op.m.as<float>(),
@@ -119,15 +116,8 @@ Update<E> make_update(const AdamWUpdate& op) {
           .begin = 0,
           .end = 0,
           .aligned = is_aligned({op.parameter, op.master, op.m, op.v, op.gradient}),
-          .beta1 = static_cast<float>(op.beta1),
-          .beta2 = static_cast<float>(op.beta2),
-          .one_minus_beta1 = static_cast<float>(1 - op.beta1),
-          .one_minus_beta2 = static_cast<float>(1 - op.beta2),
-          .rate = static_cast<float>(op.learning_rate / correction1),
-          .root_correction = static_cast<float>(1 / std::sqrt(correction2)),
-          .eps = static_cast<float>(op.eps),
-          .decay = static_cast<float>(op.learning_rate * op.weight_decay),
-          .grad_clip = op.grad_clip};
+          .grad_clip = op.grad_clip,
+          .coefficients = coefficients(op)};
 }
 
 }  // namespace

@@ -72,7 +72,8 @@ struct Description {
 
   template <class T>
   void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
-    check(cublasLtMatmulDescSetAttribute(matmul.get(), attribute, &value, sizeof(value)),
+    check(cublasLtMatmulDescSetAttribute(matmul.get(), attribute, static_cast<const void*>(&value),
+                                         sizeof(value)),
           "cublasLtMatmulDescSetAttribute");
   }
 
@@ -107,7 +108,8 @@ Description::Description(const Gemm& gemm, bool tf32)
 template <class T>
 void set(const OwnedPreference& preference, cublasLtMatmulPreferenceAttributes_t attribute,
          const T& value) {
-  check(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof(value)),
+  check(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute,
+                                             static_cast<const void*>(&value), sizeof(value)),
         "cublasLtMatmulPreferenceSetAttribute");
 }
 
