@@ -59,7 +59,7 @@ std::size_t string_end(std::string_view text, std::size_t begin) {
 // toml++ makes a table of each part of a dotted name, and tables go by recursion: a name of many
 // parts would overflow the stack.
 void refuse_long_names(std::string_view text, const std::filesystem::path& file) {
-  constexpr int kMostDots = 8;
+  constexpr int kMostParts = 8;
   constexpr std::string_view kBetweenNames = "\n=,[]{}";
   int dots = 0;
   for (std::size_t at = 0; at < text.size();) {
@@ -71,10 +71,10 @@ void refuse_long_names(std::string_view text, const std::filesystem::path& file)
     } else {
       ++at;
       if (kBetweenNames.find(c) != kBetweenNames.npos) dots = 0;
-      if (c == '.' && ++dots > kMostDots) {
+      if (c == '.' && ++dots >= kMostParts) {
         const auto line = 1 + std::ranges::count(text.substr(0, at), '\n');
         usage_error(fmt::format("{}:{}: a name of more than {} parts; an option's has one",
-                                file.string(), line, kMostDots));
+                                file.string(), line, kMostParts));
       }
     }
   }

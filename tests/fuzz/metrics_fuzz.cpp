@@ -1,6 +1,7 @@
 // metrics.jsonl: drawn, described, and cut when a run goes on; and main.log, cut with it.
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "describe.h"
 #include "fuzz_file.h"
