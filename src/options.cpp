@@ -34,8 +34,8 @@ void apply_level(Options& options, const Level& level) {
     if (!is_length(*setting.option)) continue;
     if (length != nullptr && length->option != setting.option) {
       usage_error(fmt::format("{} {} and {} {}: give one of --steps, --tokens, --epochs",
-                              length->origin, shown(length->values.front()), setting.origin,
-                              shown(setting.values.front())));
+                              length->origin, on_one_line(length->values.front()), setting.origin,
+                              on_one_line(setting.values.front())));
     }
     length = &setting;
     options.steps = options.tokens = 0;

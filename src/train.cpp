@@ -145,7 +145,10 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                                     .shuffle = options_.shuffle,
                                     .rows_per_read = options_.micro_batch},
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
-  folder_.emplace(options_.out, start ? std::optional(state_.step) : std::nullopt, options_.quiet);
+  folder_.emplace(RunFolderSpec{.folder = options_.out,
+                                .resumed_step = start ? std::optional(state_.step) : std::nullopt,
+                                .quiet = options_.quiet,
+                                .llmc_log = options_.llmc_log});
   folder_->write_config(to_toml(options_));
   if (!start) {
     folder_->write_token_keys(data_.token_keys);

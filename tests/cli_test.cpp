@@ -287,9 +287,14 @@ TEST(Cli, EnvironmentIsRead) {
 
 TEST(Cli, MessagesStayOnOneLine) {
   const TempDir dir;
-  const ProcessResult result = run_process(
-      {.arguments = {lathe_binary(), "train", "--lr", "1\n2\x1b[31m"}, .folder = dir.path()});
-  EXPECT_EQ(result.err, "lathe: --lr 1?2?[31m: must be a number above 0\n");
+  const auto said = [&](const std::string& option, const std::string& value) {
+    return run_process(
+               {.arguments = {lathe_binary(), "train", option, value}, .folder = dir.path()})
+        .err;
+  };
+  EXPECT_EQ(said("--lr", "1\n2\x1b[31m"),
+            "lathe: --lr 1\\n2\\u001b[31m: must be a number above 0\n");
+  EXPECT_TRUE(said("--train", "/a\nb\x1b[31m").starts_with("lathe: --train '/a?b?[31m': "));
 }
 
 TEST(Cli, AReaderThatLeavesIsNoError) {

@@ -320,11 +320,16 @@ TEST(Options, ConfigFilesAreFlatAndTyped) {
   EXPECT_EQ(error("model = \"a\\u001b[2J\"\n").substr(0, 21), ": model a\\u001b[2J: m");
   EXPECT_EQ(error("\n" + std::string(100000, 'a') + " = 1\n"),
             ": " + std::string(200, 'a') + "...: no such option; see lathe --help");
+  EXPECT_EQ(error("\na.b.c.d.e.f.g.h.i = 1\n"),
+            ":2: a name of more than 8 parts; an option's has one");
+  EXPECT_EQ(error("a.b.c.d.e.f.g.h = 1\n"), ": a: no such option; options stand outside of tables");
   // Inside of strings and between values dots are dots.
   EXPECT_EQ(
       with("train = ['a.b.c.d.e.f.g.h.i.j.bin', \"\\\".....\", \"\"\"a\"b.........\"\"\"\"\"]\n")
           .train.size(),
       3);
+  EXPECT_EQ(error("train = [\"\"\"a\"\"\"\", {b.c.d.e.f.g.h.i.j.k = 1}]\n"),
+            ":1: a name of more than 8 parts; an option's has one");
   EXPECT_EQ(error("\nx = 'y' # .........\na.'.b=' . \"c\\\"=\".d.e.f.g.h.i.j = 1\n"),
             ":3: a name of more than 8 parts; an option's has one");
   EXPECT_EQ(error("config = 'other.toml'\n"), ": config: a file of options cannot name another");
