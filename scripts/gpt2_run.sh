@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One of the GPT-2 reproduction runs, for scripts/gpt2_*.sh: builds Lathe, fetches the data and trains
-# on one GPU, with what llm.c's scripts of the same names set. Started again it goes on from the newest
+# on one GPU, with what llm.c's scripts/run_gpt2_*.sh set. Started again it goes on from the newest
 # checkpoint, and after the end it does nothing.
 #
 #   gpt2_run.sh NAME SET SHARDS OPTIONS...

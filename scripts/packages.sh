@@ -3,13 +3,13 @@
 build_packages=(
   g++ cmake ninja-build
   libfmt-dev libdnnl-dev ocl-icd-opencl-dev opencl-c-headers
-  nlohmann-json3-dev libtomlplusplus-dev libxxhash-dev
+  nlohmann-json3-dev libtomlplusplus-dev libxxhash-dev libmd-dev
 )
 
 # clang-tidy comes from PyPI (scripts/lint.sh).
-test_packages=(libgtest-dev clang-format-14 python3 python3-venv)
+test_packages=(libgtest-dev clang-format-14 python3 python3-venv curl)
 
-# For scripts/fuzz.sh: libFuzzer comes with clang's runtime.
+# For scripts/fuzz.sh: libFuzzer comes with clang's runtime, and omp.h is clang's own.
 fuzz_packages=(clang-14 libclang-rt-14-dev libomp-dev)
 
 # For tests/transformers_test.py alone. PyTorch's BLAS is a recommendation only.

@@ -160,7 +160,7 @@ CheckpointInfo open_folder(const fs::path& folder) {
   return {.folder = folder,
           .config = state.config,
           .precision = state.precision,
-          .tokenizer = state.tokenizer,
+          .tokenizer = usable_tokenizer(state.tokenizer, folder),
           .state = state.train,
           .plans = state.plans};
 }

@@ -146,6 +146,10 @@ void validate_content(const StateReader& reader, const CheckpointState& state) {
 
 }  // namespace
 
+std::string usable_tokenizer(const std::string& name, const std::filesystem::path& folder) {
+  return name.find('/') == name.npos ? name : (folder / name).string();
+}
+
 std::map<std::string, std::string> model_metadata(const ModelConfig& config,
                                                   const std::string& precision,
                                                   const std::string& tokenizer) {

@@ -18,7 +18,6 @@ using nlohmann::ordered_json;
 
 constexpr const char* kFormat = "lathe dataset";
 constexpr int kVersion = 1;
-constexpr const char* kTokenizerFile = "tokenizer.bin";  // of one that only decodes
 
 bool is_known_everywhere(const std::string& tokenizer) {
   return tokenizer == "bytes" || tokenizer == "gpt2";

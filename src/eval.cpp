@@ -100,9 +100,11 @@ std::optional<ValidationData> open_data(const Options& options, const ModelInfo&
                             "them are bytes, and those are not the tokens of {}",
                             info.path.string()));
   }
-  ValidationData data = open_validation_data(options, info.config.vocab);
-  if (data.files.is_text()) tokenizer.require();
-  return data;
+  const std::int64_t tokens = options.val_tokens > 0 ? options.val_tokens : kMostValidationTokens;
+  return open_validation_data(
+      options, {.vocab = info.config.vocab,
+                .tokens = std::max(tokens, options.seq_len) + 1,
+                .tokenizer = [&]() -> const Tokenizer& { return tokenizer.require(); }});
 }
 
 // False: a stop signal came.
@@ -187,6 +189,7 @@ int eval_command(const Options& given) {
   options.seq_len = loaded.model->options().seq_len;
   const ModelTokenizer tokenizer(loaded.info);
   const auto data = open_data(options, loaded.info, tokenizer);
+  if (stop_signal() != 0) return report_stop();
   std::vector<MultipleChoiceTask> tasks;
   for (const std::string& path : options.multiple_choice) {
     tasks.push_back(

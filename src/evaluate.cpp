@@ -9,8 +9,6 @@
 namespace lathe {
 namespace {
 
-constexpr std::int64_t kMostTokens = 1'000'000;
-
 // Reads sequences [first, first + count) into the two (count, T) arrays of a batch.
 void read_batch(const TokenFiles& files, std::int64_t first, std::int64_t count, std::int64_t T,
                 std::span<std::int32_t> tokens, std::span<std::int32_t> targets) {
@@ -27,7 +25,7 @@ void read_batch(const TokenFiles& files, std::int64_t first, std::int64_t count,
 std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens,
                                    const Progress& progress) {
   const std::int64_t T = model.options().seq_len, B = model.options().micro_batch;
-  const std::int64_t wanted = (tokens > 0 ? tokens : kMostTokens) / T;
+  const std::int64_t wanted = (tokens > 0 ? tokens : kMostValidationTokens) / T;
   const std::int64_t sequences = std::min(files.sequences(T), std::max<std::int64_t>(1, wanted));
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(B * T)), targets(inputs.size());
   Evaluation result{.loss = 0, .tokens = sequences * T, .sequence_losses = {}};

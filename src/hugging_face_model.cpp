@@ -261,7 +261,9 @@ std::unique_ptr<ModelSource> open_hugging_face_model(const fs::path& folder) {
                  .path = folder,
                  .config = config.model,
                  .precision = check_parameters(files, specs, prefix, folder),
-                 .tokenizer = has_tokenizer(folder) ? folder.string() : "none",
+                 .tokenizer = has_tokenizer(folder)
+                                  ? fs::absolute(folder).lexically_normal().string()
+                                  : "none",
                  .end_of_text = config.end_of_text,
                  .step = std::nullopt,
                  .remarks = config.remarks};

@@ -89,7 +89,7 @@ ModelInfo read_metadata(const SafetensorsReader& reader) {
                  .path = reader.path(),
                  .config = {},
                  .precision = text("precision"),
-                 .tokenizer = text("tokenizer"),
+                 .tokenizer = usable_tokenizer(text("tokenizer"), reader.path().parent_path()),
                  .end_of_text = std::nullopt,
                  .step = std::nullopt,
                  .remarks = {}};
@@ -132,8 +132,10 @@ void write_lathe_model(const ModelSource& source, DType type, const fs::path& pa
   for (const ParameterSpec& spec : specs) {
     entries.push_back({.name = spec.name, .type = type, .shape = spec.shape});
   }
-  auto metadata =
-      model_metadata(info.config, type == DType::bf16 ? "bf16" : "fp32", info.tokenizer);
+  const bool is_path = info.tokenizer.find('/') != info.tokenizer.npos;
+  auto metadata = model_metadata(
+      info.config, type == DType::bf16 ? "bf16" : "fp32",
+      is_path ? fs::absolute(info.tokenizer).lexically_normal().string() : info.tokenizer);
   if (info.end_of_text) metadata[kEndOfText] = fmt::to_string(*info.end_of_text);
   SafetensorsWriter writer(path, entries, metadata);
   std::vector<std::byte> piece;

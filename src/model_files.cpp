@@ -7,6 +7,7 @@
 
 #include "lathe/cuda.h"
 #include "lathe/error.h"
+#include "lathe/tokenizer.h"
 
 namespace lathe {
 namespace {
@@ -62,6 +63,16 @@ void adopt_sizes(Options& options, const ModelConfig& config) {
   }
 }
 
+// Of a model, where nobody names another; "bytes", the default, where its own is not to be had,
+// which matters to text alone (require_tokenizer).
+std::string tokenizer_or_bytes(const std::string& name) {
+  try {
+    return open_tokenizer(name)->name();
+  } catch (const Error&) {
+    return "bytes";
+  }
+}
+
 }  // namespace
 
 std::vector<NamedTensor> model_tensors(const Gpt2& model) {
@@ -87,19 +98,21 @@ void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& mo
   adamw.publish_master();
 }
 
-std::unique_ptr<ModelSource> open_origin(Options& options) {
+std::unique_ptr<ModelSource> open_initial_model(Options& options) {
   if (options.init_from.empty()) return nullptr;
-  auto origin = open_model(options.init_from, Weights::master);
-  adopt_sizes(options, origin->info().config);
-  return origin;
+  auto source = open_model(options.init_from, Weights::master);
+  adopt_sizes(options, source->info().config);
+  if (options.tokenizer.empty()) options.tokenizer = tokenizer_or_bytes(source->info().tokenizer);
+  return source;
 }
 
-void require_tokenizer(const Options& options, const ModelInfo& info) {
-  if (info.tokenizer == "none") return;
-  if ((options.tokenizer == "bytes") == (info.tokenizer == "bytes")) return;
+void require_tokenizer(const ModelInfo& info, const std::string& data_tokenizer) {
+  if (info.tokenizer == "none" || data_tokenizer == "none") return;
+  if ((info.tokenizer == "bytes") == (data_tokenizer == "bytes")) return;
   throw Error(ExitCode::usage,
-              fmt::format("--tokenizer {}: the tokens of --init-from {} are those of {}",
-                          options.tokenizer, options.init_from, info.tokenizer));
+              fmt::format("--init-from {}: its tokens are those of {}, the data's of {}; "
+                          "--tokenizer says how text becomes tokens",
+                          info.path.string(), info.tokenizer, data_tokenizer));
 }
 
 std::unique_ptr<Backend> make_backend(const Options& options) {

@@ -59,7 +59,7 @@ std::size_t string_end(std::string_view text, std::size_t begin) {
 // toml++ makes a table of each part of a dotted name, and tables go by recursion: a name of many
 // parts would overflow the stack.
 void refuse_long_names(std::string_view text, const std::filesystem::path& file) {
-  constexpr int kMostDots = 8;
+  constexpr int kMostParts = 8;
   constexpr std::string_view kBetweenNames = "\n=,[]{}";
   int dots = 0;
   for (std::size_t at = 0; at < text.size();) {
@@ -71,10 +71,10 @@ void refuse_long_names(std::string_view text, const std::filesystem::path& file)
     } else {
       ++at;
       if (kBetweenNames.find(c) != kBetweenNames.npos) dots = 0;
-      if (c == '.' && ++dots > kMostDots) {
+      if (c == '.' && ++dots >= kMostParts) {
         const auto line = 1 + std::ranges::count(text.substr(0, at), '\n');
         usage_error(fmt::format("{}:{}: a name of more than {} parts; an option's has one",
-                                file.string(), line, kMostDots));
+                                file.string(), line, kMostParts));
       }
     }
   }
@@ -176,7 +176,7 @@ Level read_toml(Command command, const std::filesystem::path& file) {
     table = toml::parse(text, file.string());
   } catch (const toml::parse_error& error) {
     usage_error(fmt::format("{}:{}: {}", file.string(), error.source().begin.line,
-                            shown(error.description())));
+                            on_one_line(error.description())));
   }
   std::vector<std::string> known;
   for (const OptionSpec& option : option_table()) known.emplace_back(option.name);
@@ -184,7 +184,7 @@ Level read_toml(Command command, const std::filesystem::path& file) {
   Level level;
   for (const auto& [toml_key, node] : table) {
     const std::string key(toml_key.str());
-    const std::string origin = fmt::format("{}: {}", file.string(), shown(key));
+    const std::string origin = fmt::format("{}: {}", file.string(), on_one_line(key));
     const OptionSpec* option = find_option(key);
     if (option == nullptr) {
       const auto suggestion = closest(key, known);

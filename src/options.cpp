@@ -34,8 +34,8 @@ void apply_level(Options& options, const Level& level) {
     if (!is_length(*setting.option)) continue;
     if (length != nullptr && length->option != setting.option) {
       usage_error(fmt::format("{} {} and {} {}: give one of --steps, --tokens, --epochs",
-                              length->origin, shown(length->values.front()), setting.origin,
-                              shown(setting.values.front())));
+                              length->origin, on_one_line(length->values.front()), setting.origin,
+                              on_one_line(setting.values.front())));
     }
     length = &setting;
     options.steps = options.tokens = 0;
@@ -181,7 +181,11 @@ Options parse_options(Command command, std::span<const std::string> args,
   levels.insert(levels.begin(), preset(command, merge(levels)));
   Options options = merge(levels);
   options.paths = std::move(line.paths);
-  if (!options.init_from.empty() && find(levels, &Options::model) == nullptr) options.model.clear();
+  // What --init-from brings, unless it is said (open_initial_model).
+  if (!options.init_from.empty()) {
+    if (find(levels, &Options::model) == nullptr) options.model.clear();
+    if (find(levels, &Options::tokenizer) == nullptr) options.tokenizer.clear();
+  }
   return options;
 }
 

@@ -79,12 +79,15 @@ std::int64_t assumed_vocab(std::string_view model) {
 
 int plan_command(const Options& given) {
   Options options = given;
-  open_origin(options);
+  open_initial_model(options);
   resolve(options);
+  const std::optional<std::int64_t> new_text_vocab = vocab_of_new_text(options);
   const bool has_data = !options.train.empty() || options.model == "tiny";
   std::optional<TrainingData> data;
-  if (has_data) data = open_training_data(options);
-  const std::int64_t data_vocab = data ? data->vocab : assumed_vocab(options.model);
+  if (has_data && !new_text_vocab)
+    data = open_training_data(options, {.tokenizer = options.tokenizer, .token_keys = {}});
+  const std::int64_t data_vocab =
+      data ? data->vocab : new_text_vocab.value_or(assumed_vocab(options.model));
   const ModelConfig config =
       complete_config(options, options.vocab > 0 ? options.vocab : data_vocab);
   const MemoryPlan memory = plan_memory(config, options);
@@ -129,7 +132,9 @@ int plan_command(const Options& given) {
   if (has_horizon) {
     fmt::print("run          {} steps, {} tokens\n", steps, steps * horizon.tokens_per_step);
   } else {
-    fmt::print("run          give --train, --steps or --tokens to see its length\n");
+    fmt::print("run          {} to see its length\n",
+               new_text_vocab ? "text has to be tokenised first: give --steps or --tokens"
+                              : "give --train, --steps or --tokens");
   }
   fmt::print("checkpoint   {} each, {} kept\n",
              megabytes_text(checkpoint_bytes(config, parse_precision(options.precision))),

@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cmath>
 #include <system_error>
 #include <utility>
 
 #include "lathe/stop_signal.h"
+#include "unicode.h"
 
 namespace lathe {
 namespace {
@@ -28,19 +28,6 @@ std::string last_error() {
 
 bool continues_character(char byte) {
   return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
-}
-
-// Whether white space begins there: White_Space of Unicode, in UTF-8.
-bool is_space_at(std::string_view text, std::size_t at) {
-  static constexpr std::array<std::string_view, 18> kLong = {
-      "\u0085", "\u00A0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005",
-      "\u2006", "\u2007", "\u2008", "\u2009", "\u200A", "\u2028", "\u2029", "\u202F", "\u205F"};
-  const char c = text[at];
-  if (c == ' ' || (c >= '\t' && c <= '\r')) return true;
-  const std::string_view rest = text.substr(at);
-  return rest.starts_with("\u3000") || std::ranges::any_of(kLong, [&](std::string_view space) {
-           return rest.starts_with(space);
-         });
 }
 
 // Nothing when a stop signal comes while a pipe is waited for.
@@ -68,7 +55,8 @@ std::size_t last_word_end(std::string_view text) {
     const char c = text[at];
     const bool is_plain_space = c == ' ' || c == '\n' || c == '\t';
     if (!is_plain_space || at + kLongestSpace >= text.size()) continue;
-    if (!is_space_at(text, at + 1)) return at;
+    const char* next = text.data() + at + 1;
+    if (first_character(next, text.data() + text.size()).kind != CharacterClass::space) return at;
   }
   return 0;
 }
@@ -95,7 +83,7 @@ void TextReader::add(const std::string& path) {
                 .size = std::nullopt,
                 .part = Part::training};
   if (!spec_.document_separator.empty()) source.documents = Documents::separated;
-  if (spec_.lines.value_or(path.ends_with(".jsonl"))) source.documents = Documents::lines;
+  if (spec_.lines.value_or(path.ends_with(kJsonLinesEnding))) source.documents = Documents::lines;
   struct stat status {};
   const bool is_there = path == "-" || ::stat(path.c_str(), &status) == 0;
   if (!is_there) refuse(source.name, "cannot be opened: " + last_error());

@@ -14,6 +14,8 @@
 
 namespace lathe {
 
+inline constexpr const char* kJsonLinesEnding = ".jsonl";
+
 // Where the documents of a file are.
 enum class Documents {
   file,       // the file is one

@@ -37,7 +37,7 @@ template <class... Args>
 
 DataFormat format_of(const std::string& path, DataFormat asked, const std::string& label) {
   if (asked != DataFormat::automatic) return asked;
-  if (path.ends_with(".txt") || path.ends_with(".md")) return DataFormat::text;
+  if (has_text_ending(path)) return DataFormat::text;
   if (path.ends_with(".bin")) return DataFormat::llmc;
   refuse(label,
          "ends in neither .txt nor .md (text) nor .bin (llm.c shard); --data-format text, llmc or "
@@ -136,6 +136,10 @@ std::int32_t widen(std::span<const std::byte> bytes, std::int32_t* out) {
 
 }  // namespace
 
+bool has_text_ending(const std::string& path) {
+  return path.ends_with(".txt") || path.ends_with(".md");
+}
+
 std::vector<std::string> matching_files(const std::string& option, const std::string& pattern) {
   std::error_code error;
   const auto status = std::filesystem::symlink_status(pattern, error);
@@ -212,6 +216,21 @@ TokenFiles TokenFiles::from_text(std::string text, const std::string& name) {
   const auto tokens = static_cast<std::int64_t>(text.size());
   files.shards_.push_back(
       {.label = name, .bytes = bytes_of(std::move(text)), .offset = 0, .tokens = tokens});
+  return files;
+}
+
+TokenFiles TokenFiles::from_tokens(std::span<const std::uint16_t> tokens, const std::string& name,
+                                   std::int64_t vocab) {
+  TokenFiles files;
+  files.label_ = name;
+  files.format_ = DataFormat::llmc;
+  files.vocab_ = vocab;
+  std::string bytes(tokens.size_bytes(), '\0');
+  std::memcpy(bytes.data(), tokens.data(), bytes.size());
+  files.shards_.push_back({.label = name,
+                           .bytes = bytes_of(std::move(bytes)),
+                           .offset = 0,
+                           .tokens = std::ssize(tokens)});
   return files;
 }
 

@@ -210,6 +210,10 @@ class Pipeline {
 
 }  // namespace
 
+bool has_json_lines(const TextSpec& spec, const std::string& path) {
+  return spec.lines.value_or(path.ends_with(kJsonLinesEnding));
+}
+
 bool tokenize(const TextSpec& spec, const Tokenizer& tokenizer, TokenSink& sink) {
   constexpr std::int64_t kMostIds = std::numeric_limits<std::uint16_t>::max() + 1;
   if (tokenizer.vocab() > kMostIds) {
@@ -226,11 +230,11 @@ ShardSink::ShardSink(const ShardSpec& spec, Report report)
       report_(std::move(report)),
       training_({.folder = spec.folder,
                  .prefix = kTrainPrefix,
-                 .first_number = 1,
+                 .first_number = kFirstTrainShard,
                  .shard_tokens = spec.shard_tokens}),
       validation_({.folder = spec.folder,
                    .prefix = kValPrefix,
-                   .first_number = 0,
+                   .first_number = kFirstValShard,
                    .shard_tokens = spec.shard_tokens}) {}
 
 void ShardSink::append(std::span<const std::uint16_t> tokens, Part part) {

@@ -17,24 +17,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::vector<std::string> input_files(const Options& options) {
-  std::vector<std::string> paths;
-  for (const std::string& pattern : options.paths) {
-    const std::vector<std::string> found =
-        pattern == "-" ? std::vector{pattern} : matching_files("tokenize", pattern);
-    paths.insert(paths.end(), found.begin(), found.end());
-  }
-  return paths;
-}
-
 DatasetSpec dataset_spec(const Options& options) {
-  if (options.data_format == "llmc" || options.data_format == "nanogpt") {
-    throw Error(ExitCode::usage,
-                fmt::format("--data-format {}: are tokens already; text and jsonl can be tokenized",
-                            options.data_format));
-  }
   const bool has_fraction = options.val_fraction >= 0;
-  return {.text = text_spec(options, input_files(options), has_fraction ? options.val_fraction : 0),
+  return {.text = text_of_arguments(options, "tokenize", has_fraction ? options.val_fraction : 0),
           .shard_tokens = options.shard_tokens,
           .has_parts = has_fraction,
           .shows_progress = !options.quiet};

@@ -10,6 +10,7 @@
 #include "lathe/commands.h"
 #include "lathe/cuda.h"
 #include "lathe/data_loader.h"
+#include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/evaluate.h"
 #include "lathe/horizon.h"
@@ -23,6 +24,8 @@
 #include "lathe/stop_signal.h"
 #include "lathe/training_data.h"
 #include "number_text.h"
+#include "training_tasks.h"
+#include "utf8.h"
 
 namespace lathe {
 namespace {
@@ -43,12 +46,18 @@ std::unique_ptr<Backend> make_training_backend(const Options& options, const Mod
   return backend;
 }
 
+// Relative to a checkpoint, where it is saved with the run.
+std::string tokenizer_in_run(const std::string& name) {
+  const bool is_saved = name == kTokenizerFolder || name == kTokenizerFile;
+  return is_saved ? "../../" + name : name;
+}
+
 // One run, from its first step in this process to its last.
 class Trainer {
  public:
-  // `origin`: what a new run takes its first parameters from, or nullptr.
+  // `initial`: what a new run takes its first parameters from, or nullptr.
   Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
-          const ModelSource* origin);
+          const ModelSource* initial);
 
   int run();
 
@@ -62,6 +71,7 @@ class Trainer {
   void require_finite(const Step& step) const;
   void follow_profiler();
   void validate();
+  void measure_loss();
   void save();
   void show_sample();
   void finish(const std::string& status, int exit_code);
@@ -72,6 +82,7 @@ class Trainer {
 
   Options options_;
   TrainingData data_;
+  std::vector<MultipleChoiceTask> tasks_;
   ModelConfig config_;
   Horizon horizon_;
   ScheduleSpec schedule_;
@@ -81,7 +92,7 @@ class Trainer {
   AdamW adamw_;
   TrainState state_;
   bool is_new_;
-  std::optional<ModelInfo> origin_;
+  std::optional<ModelInfo> initial_;
   std::optional<DataLoader> loader_;
   std::optional<RunFolder> folder_;
   std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
@@ -93,9 +104,10 @@ class Trainer {
 };
 
 Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
-                 const ModelSource* origin)
+                 const ModelSource* initial)
     : options_(options),
       data_(std::move(data)),
+      tasks_(open_training_tasks(options, data_)),
       config_(complete_config(options, data_.vocab)),
       horizon_(make_horizon(options, data_.train.sequences(options.seq_len))),
       schedule_{.kind = parse_lr_schedule(options.lr_schedule),
@@ -122,9 +134,9 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
     state_ = start->state;
     saved_step_ = state_.step;
     earlier_seconds_ = state_.wall_seconds;
-  } else if (origin != nullptr) {
-    initialize_from(*origin, *backend_, model_, adamw_);
-    origin_ = origin->info();
+  } else if (initial != nullptr) {
+    initialize_from(*initial, *backend_, model_, adamw_);
+    initial_ = initial->info();
   } else {
     initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
     adamw_.publish_master();
@@ -135,8 +147,15 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                                     .shuffle = options_.shuffle,
                                     .rows_per_read = options_.micro_batch},
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
-  folder_.emplace(options_.out, start ? std::optional(state_.step) : std::nullopt, options_.quiet);
+  folder_.emplace(RunFolderSpec{.folder = options_.out,
+                                .resumed_step = start ? std::optional(state_.step) : std::nullopt,
+                                .quiet = options_.quiet,
+                                .llmc_log = options_.llmc_log});
   folder_->write_config(to_toml(options_));
+  if (!start) {
+    folder_->write_token_keys(data_.token_keys);
+    if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
+  }
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
@@ -151,13 +170,15 @@ int Trainer::run() {
   folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
                            options_.precision, result_.parameters));
   if (options_.device == "auto" && !uses_gpu(options_)) folder_->say(why_no_gpu() + ": on the CPU");
+  for (const std::string& message : data_.messages) folder_->say(message);
   folder_->say(data_.summary);
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
                            options_.micro_batch, options_.seq_len, options_.out));
-  if (origin_) {
-    folder_->say(fmt::format("starts from {}: {}", origin_->path.string(), title(origin_->format)));
-    for (const std::string& remark : origin_->remarks) folder_->say(remark);
+  if (initial_) {
+    folder_->say(
+        fmt::format("starts from {}: {}", initial_->path.string(), title(initial_->format)));
+    for (const std::string& remark : initial_->remarks) folder_->say(remark);
   }
   if (!is_new_) {
     folder_->say(fmt::format("resumed at step {}", state_.step));
@@ -243,7 +264,7 @@ void Trainer::log_step(const Step& step) {
   result_.train_loss = loss;
   folder_->training(
       {.step = state_.step, .loss = loss, .lr = lr, .grad_norm = norm, .tokens_per_second = rate});
-  if (state_.step == 1 && is_new_ && !origin_) show_start(loss);
+  if (state_.step == 1 && is_new_ && !initial_) show_start(loss);
   if (is_due(options_.log_every) || state_.step == horizon_.steps) {
     const double average = static_cast<double>(trained_tokens_) / training_seconds_;
     const double left =
@@ -276,12 +297,18 @@ void Trainer::show_start(double loss) {
   }
 }
 
+// What a stop signal interrupts is not recorded.
 void Trainer::validate() {
-  if (!data_.val || validated_step_ == state_.step) return;
+  if (validated_step_ == state_.step) return;
+  if (data_.val) measure_loss();
+  answer(tasks_, model_, state_.step, *folder_);
+  if (stop_signal() == 0) validated_step_ = state_.step;
+}
+
+void Trainer::measure_loss() {
   const auto stopped_or_done = evaluate(model_, data_.val->files, options_.val_tokens);
   if (!stopped_or_done) return;
   const Evaluation& evaluation = *stopped_or_done;
-  validated_step_ = state_.step;
   result_.val_loss = evaluation.loss;
   if (!state_.best_val_loss || evaluation.loss < *state_.best_val_loss) {
     state_.best_val_loss = evaluation.loss;
@@ -306,7 +333,7 @@ void Trainer::save() {
   save_checkpoint(folder_->path(), *backend_,
                   {.config = config_,
                    .precision = options_.precision,
-                   .tokenizer = data_.train.is_text() ? "bytes" : "none",
+                   .tokenizer = tokenizer_in_run(data_.tokenizer_name),
                    .state = state_,
                    .plans = backend_->plans(),
                    .model = model_tensors(model_),
@@ -318,16 +345,19 @@ void Trainer::save() {
 
 void Trainer::show_sample() {
   constexpr std::int64_t kTokens = 400;
-  const bool is_text = data_.train.is_text();
+  const Tokenizer* tokenizer = data_.tokenizer.get();
+  const std::int32_t first = tokenizer != nullptr ? tokenizer->first_token()
+                                                  : first_token(/*is_text=*/false, config_.vocab);
   std::vector<std::int32_t> tokens;
   generate(decoder_,
-           {.prompt = {first_token(is_text, config_.vocab)},
+           {.prompt = {std::min(first, static_cast<std::int32_t>(config_.vocab - 1))},
             .max_tokens = kTokens,
             .sampler = {.temperature = 0.8},
             .seed = options_.seed,
             .end = std::nullopt},
            [&](std::int64_t, std::int32_t token) { tokens.push_back(token); });
-  const std::string text = readable(tokens, is_text);
+  const std::string text = tokenizer != nullptr ? shown(decode(*tokenizer, tokens))
+                                                : readable(tokens, /*is_text=*/false);
   folder_->write_sample(state_.step, text + "\n");
   folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));
 }
@@ -373,15 +403,19 @@ int train_command(const Options& given) {
   Options options = given;
   RunFolder::check(options.out, options.overwrite, options.resume.has_value());
   std::optional<CheckpointInfo> start = find_start(options);
-  const auto origin = start ? nullptr : open_origin(options);
+  const auto initial = start ? nullptr : open_initial_model(options);
   resolve(options);
-  TrainingData data = open_training_data(options);
-  if (origin && data.train.is_text()) require_tokenizer(options, origin->info());
+  DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
+  if (start) {
+    origin = {.tokenizer = start->tokenizer, .token_keys = RunFolder::token_keys(options.out)};
+  }
+  TrainingData data = open_training_data(options, origin);
+  if (initial) require_tokenizer(initial->info(), data.tokenizer_name);
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;
   }
-  Trainer trainer(options, std::move(data), std::move(start), origin.get());
+  Trainer trainer(options, std::move(data), std::move(start), initial.get());
   return trainer.run();
 }
 

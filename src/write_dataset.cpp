@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "lathe/backend.h"
+#include "lathe/error.h"
+#include "lathe/token_files.h"
 #include "number_text.h"
 #include "progress_bar.h"
 
@@ -49,6 +51,22 @@ TextSpec text_spec(const Options& options, std::vector<std::string> paths,
           .document_separator = options.document_separator,
           .validation_fraction = validation_fraction,
           .threads = static_cast<int>(threads)};
+}
+
+TextSpec text_of_arguments(const Options& options, const std::string& command,
+                           double validation_fraction) {
+  if (options.data_format == "llmc" || options.data_format == "nanogpt") {
+    throw Error(ExitCode::usage,
+                fmt::format("--data-format {}: are tokens already; lathe {} reads text and jsonl",
+                            options.data_format, command));
+  }
+  std::vector<std::string> paths;
+  for (const std::string& pattern : options.paths) {
+    const std::vector<std::string> found =
+        pattern == "-" ? std::vector{pattern} : matching_files(command, pattern);
+    paths.insert(paths.end(), found.begin(), found.end());
+  }
+  return text_spec(options, std::move(paths), validation_fraction);
 }
 
 std::optional<Dataset> write_dataset(const DatasetSpec& spec, const Tokenizer& tokenizer,

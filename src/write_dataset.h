@@ -17,6 +17,11 @@ namespace lathe {
 TextSpec text_spec(const Options& options, std::vector<std::string> paths,
                    double validation_fraction);
 
+// The same of a command's arguments: files, patterns and stdin (-). Error(usage) for files that
+// hold tokens, or that are not there.
+TextSpec text_of_arguments(const Options& options, const std::string& command,
+                           double validation_fraction);
+
 struct DatasetSpec {
   TextSpec text;
   std::int64_t shard_tokens;

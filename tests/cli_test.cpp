@@ -48,7 +48,10 @@ class Folder {
     dir_.write("llama.bin", header_bytes({.magic = 20240801, .version = 7, .tokens = 0}));
     dir_.write("version.bin", header_bytes({.version = 9}));
     dir_.write("random.bin", book);
+    dir_.write("task.bin", header_bytes({.magic = 20240522, .version = 1, .tokens = 1}));
+    dir_.write("task.jsonl", "{\"ctx\":\"It was\",\"endings\":[\"a\",\"b\"],\"label\":2}\n");
     dir_.write("odd.bin", book.substr(0, 1001));
+    dir_.write("wrong.jsonl", "{\"text\": \"right\"}\n{\"text\": wrong}\n");
     dir_.write("typo.toml", "micro_batch = 4\n");
     dir_.write("type.toml", "lr = true\n");
     dir_.write("broken.toml", "lr = = 1\n");
@@ -225,6 +228,11 @@ const Case kCases[] = {
     {"eval --checkpoint damaged --val book.txt", 4, {"damaged"}},
     {"eval --checkpoint run --val none.txt", 3, {"none.txt"}},
     {"eval --checkpoint run --val book.txt --seq-len 17", 2, {"--seq-len 17", "16"}},
+    {"eval --checkpoint run --multiple-choice none.bin", 3, {"none.bin: cannot open"}},
+    {"eval --checkpoint run --multiple-choice book.txt", 3, {"book.txt: byte 0", "20240522"}},
+    {"eval --checkpoint run --multiple-choice task.bin", 3, {"task.bin: byte 12"}},
+    {"eval --checkpoint run --multiple-choice task.jsonl", 3, {"task.jsonl: line 1: \"label\""}},
+    {"train --train book.txt --multiple-choice task.jsonl", 3, {"task.jsonl: line 1: \"label\""}},
     {"sample --checkpoint damaged", 4, {"damaged"}},
     {"sample --checkpoint book.txt", 4, {"book.txt"}},
     {"sample --checkpoint run --top-p 0", 2, {"--top-p 0: must be a number above 0 and at most 1"}},
@@ -238,6 +246,24 @@ const Case kCases[] = {
     {"sample --checkpoint run --prompt-file full", 3, {"--prompt-file full: Is a directory"}},
     {"sample --checkpoint shards --prompt It", 2, {"--prompt: shards", "how text becomes"}},
     {"inspect none", 3, {"none"}},
+    // Text into shards
+    {"tokenize --tokenizer bytes --out shards", 2, {"tokenize: needs a FILE"}},
+    {"tokenize --out shards book.txt", 2, {"--tokenizer: lathe tokenize needs it"}},
+    {"tokenize --tokenizer bytes book.txt", 2, {"--out: lathe tokenize needs it"}},
+    {"tokenize --tokenizer none --out shards book.txt", 2, {"--tokenizer none"}},
+    {"tokenize --tokenizer bytes --out shards none.txt", 3, {"none.txt"}},
+    {"tokenize --tokenizer bytes --out shards full", 3, {"full: is a folder"}},
+    {"tokenize --tokenizer bytes --out shards wrong.jsonl", 3, {"wrong.jsonl: line 2"}},
+    {"tokenize --tokenizer bytes --out full book.txt good.bin --data-format llmc",
+     2,
+     {"--data-format llmc"}},
+    {"tokenize --tokenizer bytes --out . book.txt", 2, {"--out .: holds ", ".bin"}},
+    {"tokenize --tokenizer bytes --out book.txt book.txt", 2, {"--out book.txt: is a file"}},
+    {"tokenize --tokenizer bytes --out /proc/shards book.txt", 6, {"/proc/shards"}},
+    {"tokenize --tokenizer bytes --out shards --val-fraction 1 book.txt", 2, {"--val-fraction 1"}},
+    {"tokenize --tokenizer bytes --out shards --shard-tokens 3B book.txt",
+     2,
+     {"--shard-tokens 3B", "2147483647"}},
     {"plot none", 3, {"none"}},
     {"plot run --svg /proc/loss.svg", 6, {"loss.svg"}},
 };
@@ -278,9 +304,14 @@ TEST(Cli, EnvironmentIsRead) {
 
 TEST(Cli, MessagesStayOnOneLine) {
   const TempDir dir;
-  const ProcessResult result = run_process(
-      {.arguments = {lathe_binary(), "train", "--lr", "1\n2\x1b[31m"}, .folder = dir.path()});
-  EXPECT_EQ(result.err, "lathe: --lr 1?2?[31m: must be a number above 0\n");
+  const auto said = [&](const std::string& option, const std::string& value) {
+    return run_process(
+               {.arguments = {lathe_binary(), "train", option, value}, .folder = dir.path()})
+        .err;
+  };
+  EXPECT_EQ(said("--lr", "1\n2\x1b[31m"),
+            "lathe: --lr 1\\n2\\u001b[31m: must be a number above 0\n");
+  EXPECT_TRUE(said("--train", "/a\nb\x1b[31m").starts_with("lathe: --train '/a?b?[31m': "));
 }
 
 TEST(Cli, AReaderThatLeavesIsNoError) {

@@ -239,7 +239,7 @@ TEST(InitFrom, GivesARunItsSizes) {
   const auto options_with = [&](std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), {"--init-from", path});
     Options options = parse_options(Command::train, arguments, {});
-    open_origin(options);
+    open_initial_model(options);
     resolve(options);
     return options;
   };
@@ -257,11 +257,18 @@ TEST(InitFrom, GivesARunItsSizes) {
   EXPECT_EQ(error("--model=gpt2"), "exit 2: --model gpt2: has 12 layers, " + has + "2");
   EXPECT_EQ(error("--seq-len=14"),
             "exit 2: --seq-len 14: must be at most the model's --context 13");
+  EXPECT_EQ(options.tokenizer, "bytes");
   ModelInfo info = open_model(path, Weights::in_use)->info();
-  require_tokenizer(options, info);
+  for (const auto& [model, data] : {std::pair{"none", "bytes"}, std::pair{"gpt2", "none"},
+                                    std::pair{"bytes", "bytes"}, std::pair{"gpt2", "tokenizer"}}) {
+    info.tokenizer = model;
+    require_tokenizer(info, data);
+  }
   info.tokenizer = "gpt2";
-  EXPECT_EQ(error_of([&] { require_tokenizer(options, info); }),
-            "exit 2: --tokenizer bytes: the tokens of --init-from " + path + " are those of gpt2");
+  EXPECT_EQ(error_of([&] { require_tokenizer(info, "bytes"); }),
+            "exit 2: --init-from " + path +
+                ": its tokens are those of gpt2, the data's of bytes; --tokenizer says how text "
+                "becomes tokens");
 }
 
 // Logits after each token, given all tokens up to it.

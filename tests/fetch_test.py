@@ -5,6 +5,7 @@ import http.server
 import os
 import pathlib
 import re
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -68,7 +69,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not remote:
             self.send_error(404)
             return None
-        if first > len(remote.content):
+        if asked and remote.takes_ranges and first >= len(remote.content):
             self.send_error(416)
             return None
         self.send_response(206 if asked and remote.takes_ranges else 200)
@@ -81,6 +82,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return remote
 
 
+@unittest.skipUnless(shutil.which("curl"), "curl is not installed")
 class FetchTest(unittest.TestCase):
     def setUp(self):
         temporary = tempfile.TemporaryDirectory()
@@ -149,13 +151,14 @@ class FetchTest(unittest.TestCase):
 
     def test_a_part_that_is_whole_or_too_long(self):
         remote = Remote(b"0123456789" * 100)
-        for part in (remote.content, remote.content + b"x"):
+        for part, transfers in ((remote.content, []), (remote.content + b"x", [(0, 1000)])):
             path = self.folder / "deep" / "file"
             path.unlink(missing_ok=True)
             path.parent.mkdir(exist_ok=True)
             path.with_name("file.partial").write_bytes(part)
             done, path = self.fetch(remote, sha256(remote.content))
             self.assert_fetched(done, path, remote.content)
+            self.assertEqual(remote.sent, transfers)
 
     def test_a_busy_server_is_asked_again(self):
         remote = Remote(b"content", answers=[503, 429])
@@ -198,7 +201,9 @@ class FetchTest(unittest.TestCase):
         self.assertIn("has 1026 bytes, its header says 1028", done.stderr)
 
     def test_what_is_no_shard_is_refused(self):
+        model = struct.pack("<3i", 20240326, 1, 0).ljust(1024, b"\0")
         for content, problem in ((shard([1])[:-1], "has 1025 bytes, its header says 1026"),
+                                 (model, "is no token shard (magic 20240326, version 1)"),
                                  (b"<html>Sign in</html>", "is no token shard (magic 1836345404")):
             self.server.files[HUB + "fineweb_val_000000.bin"] = Remote(content)
             done = self.run_script(DATA / "fetch_fineweb.sh", "fineweb10B", 1, self.folder)

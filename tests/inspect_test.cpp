@@ -255,7 +255,15 @@ TEST(Inspect, ExplainsMetrics) {
       "exit 3: " + path + ": line 1: must be an object with a \"step\" that is a whole number");
   folder.write("metrics.jsonl", "{\"step\":1}\n");
   EXPECT_EQ(inspect({path}, false).error,
-            "exit 3: " + path + R"(: line 1: must hold "train/loss" or "val/loss")");
+            "exit 3: " + path + R"(: line 1: must hold "train/loss" or "val/...")");
+}
+
+TEST(Inspect, KnowsMetricsOfOtherNames) {
+  const TempDir folder;
+  const std::string line = R"({"step":3,"val/hellaswag/acc":0.25,"val/hellaswag/acc_norm":0.5})";
+  const json facts = facts_of(folder.write("metrics.jsonl", kMetrics + line + "\n"));
+  EXPECT_EQ(facts["validation_lines"], 2);
+  EXPECT_EQ(facts["last_line_is_cut"], false);
 }
 
 TEST(Inspect, ExplainsConfigAndResult) {

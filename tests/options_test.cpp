@@ -244,7 +244,6 @@ TEST(Options, ErrorsNameOptionValueAndRemedy) {
       {{"--steps", "010"}, "2: --steps 010: must be a whole number from 1 to 1e15"},
       {{"--threads", "0"}, "2: --threads 0: must be a whole number from 1 to 1024"},
       {{"--precision", "fp16"}, "2: --precision fp16: must be one of fp32, bf16"},
-      {{"--tokenizer", "gpt2"}, "2: --tokenizer gpt2: must be bytes"},
       {{"--model", "d13"},
        "2: --model d13: must be one of tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl, d12, d24, "
        "d36, d48"},
@@ -258,7 +257,8 @@ TEST(Options, ErrorsNameOptionValueAndRemedy) {
       {{"--no-shufle"}, "2: --no-shufle: no such option; did you mean --no-shuffle?"},
       {{"--zebra"}, "2: --zebra: no such option; see lathe train --help"},
       {{"--json"},
-       "2: --json: lathe train does not take it; it belongs to eval, inspect, plan, bench"},
+       "2: --json: lathe train does not take it; it belongs to eval, sample, inspect, plan, bench, "
+       "tokenize"},
       {{"-x"}, "2: -x: no such option; see lathe train --help"},
       {{"book.txt"}, "2: book.txt: options begin with --; see lathe train --help"},
       {{"--train", "a\xff.txt"}, "2: --train a\\ufffd.txt: must be UTF-8"},
@@ -320,11 +320,16 @@ TEST(Options, ConfigFilesAreFlatAndTyped) {
   EXPECT_EQ(error("model = \"a\\u001b[2J\"\n").substr(0, 21), ": model a\\u001b[2J: m");
   EXPECT_EQ(error("\n" + std::string(100000, 'a') + " = 1\n"),
             ": " + std::string(200, 'a') + "...: no such option; see lathe --help");
+  EXPECT_EQ(error("\na.b.c.d.e.f.g.h.i = 1\n"),
+            ":2: a name of more than 8 parts; an option's has one");
+  EXPECT_EQ(error("a.b.c.d.e.f.g.h = 1\n"), ": a: no such option; options stand outside of tables");
   // Inside of strings and between values dots are dots.
   EXPECT_EQ(
       with("train = ['a.b.c.d.e.f.g.h.i.j.bin', \"\\\".....\", \"\"\"a\"b.........\"\"\"\"\"]\n")
           .train.size(),
       3);
+  EXPECT_EQ(error("train = [\"\"\"a\"\"\"\", {b.c.d.e.f.g.h.i.j.k = 1}]\n"),
+            ":1: a name of more than 8 parts; an option's has one");
   EXPECT_EQ(error("\nx = 'y' # .........\na.'.b=' . \"c\\\"=\".d.e.f.g.h.i.j = 1\n"),
             ":3: a name of more than 8 parts; an option's has one");
   EXPECT_EQ(error("config = 'other.toml'\n"), ": config: a file of options cannot name another");

@@ -72,19 +72,25 @@ class RecipesTest(unittest.TestCase):
                 self.assertEqual(plan["steps"], expected["steps"])
                 self.assertLess(plan["memory_bytes"]["total"], 0.9 * 80e9)
 
-    def test_dry_runs_train_and_go_on(self):
+    def read(self, recipe, name):
+        return (self.runs / "dry" / f"gpt2_{recipe}" / "run" / name).read_text()
+
+    def test_each_trains_in_its_dry_form(self):
         for recipe, published in PUBLISHED.items():
             with self.subTest(recipe):
-                self.dry(recipe, LATHE_STOP_AT_STEP="1")
-                folder = self.runs / "dry" / f"gpt2_{recipe}" / "run"
-                self.assertEqual(json.loads((folder / "result.json").read_text())["status"], "stopped")
-                self.assertIn("resumed at step 1", self.dry(recipe))
-                result = json.loads((folder / "result.json").read_text())
+                self.dry(recipe)
+                result = json.loads(self.read(recipe, "result.json"))
                 self.assertEqual((result["status"], result["step"]), ("finished", 2))
-                config = tomllib.loads((folder / "config.toml").read_text())
+                config = tomllib.loads(self.read(recipe, "config.toml"))
                 for name in ("lr", "final-lr-fraction"):
                     self.assertEqual(config[name], published[name], name)
-                self.assertIn("nothing to do", self.dry(recipe))
+
+    def test_a_run_that_was_stopped_goes_on_and_one_at_its_end_rests(self):
+        self.dry("124m", LATHE_STOP_AT_STEP="1")
+        self.assertEqual(json.loads(self.read("124m", "result.json"))["status"], "stopped")
+        self.assertIn("resumed at step 1", self.dry("124m"))
+        self.assertEqual(json.loads(self.read("124m", "result.json"))["status"], "finished")
+        self.assertIn("nothing to do", self.dry("124m"))
 
 
 if __name__ == "__main__":

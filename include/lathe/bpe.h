@@ -8,6 +8,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "lathe/tokenizer.h"
@@ -24,6 +26,7 @@ struct BpeVocabulary {
   std::vector<std::string> tokens;  // the bytes of each id; "" for one that stands for no text
   std::vector<BpeMerge> merges;     // by rank
   std::optional<std::int32_t> end_of_text;
+  std::string end_of_text_name = "<|endoftext|>";  // in files
 };
 
 // `name` is what the tokenizer is called. Every byte must be a token.
@@ -36,5 +39,18 @@ const BpeVocabulary* bpe_vocabulary(const Tokenizer& tokenizer);
 // which Hugging Face's transformers and tokenizers load and open_tokenizer reads, into a folder
 // that exists. Throws Error: usage for a tokenizer that can only decode, storage.
 void write_tokenizer_files(const Tokenizer& tokenizer, const std::filesystem::path& folder);
+
+// How often each word, bytes of the split pattern, occurs in texts.
+using WordCounts = std::unordered_map<std::string, std::int64_t>;
+
+// Adds the words of a text.
+void count_words(std::string_view text, WordCounts& counts);
+
+// Learns the merges of `vocab` tokens, the bytes and the end of text among them (Sennrich et al.
+// 2016): again and again the two neighbours that occur most often in the words become one token; of
+// equally frequent pairs the one whose tokens are older, the left one first. Ends before when no
+// pair occurs twice. As Hugging Face's BpeTrainer does it with min_frequency 2.
+// Throws Error(usage) for a vocab that does not hold every byte and the end of text.
+BpeVocabulary learn_bpe(const WordCounts& words, std::int64_t vocab);
 
 }  // namespace lathe

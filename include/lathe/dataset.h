@@ -17,8 +17,10 @@ namespace lathe {
 
 inline constexpr const char* kDatasetFile = "dataset.json";
 inline constexpr const char* kTokenizerFolder = "tokenizer";
-inline constexpr const char* kTrainPrefix = "train";  // train_000001.bin
-inline constexpr const char* kValPrefix = "val";      // val_000000.bin
+inline constexpr const char* kTokenizerFile = "tokenizer.bin";  // of one that only decodes
+inline constexpr const char* kTrainPrefix = "train";            // train_000001.bin
+inline constexpr const char* kValPrefix = "val";                // val_000000.bin
+inline constexpr std::int64_t kFirstTrainShard = 1, kFirstValShard = 0;
 
 struct DatasetPart {
   std::int64_t tokens = 0, shards = 0;
@@ -69,18 +71,19 @@ class DatasetWriter {
   DatasetWriter(std::filesystem::path folder, WhenLocked when_locked);
   DatasetWriter(const DatasetWriter&) = delete;
   DatasetWriter& operator=(const DatasetWriter&) = delete;
-  ~DatasetWriter();  // removes what was not committed
+  ~DatasetWriter();  // removes what was not committed, and folders made for it
 
   const std::filesystem::path& staging() const { return staging_; }  // where to write the shards
 
   void commit(const Dataset& dataset, const Tokenizer& tokenizer);
 
  private:
+  void make_folders();
   bool lock(WhenLocked when_locked);
 
   std::filesystem::path folder_, staging_;
   FileDescriptor lock_;
-  bool made_folder_ = false;
+  std::vector<std::filesystem::path> made_;  // folders, the deepest first
 };
 
 }  // namespace lathe

@@ -19,6 +19,9 @@ struct Evaluation {
   std::vector<double> sequence_losses;  // sum over each sequence's seq_len targets, nats
 };
 
+// The most tokens that are evaluated where nothing else is said.
+inline constexpr std::int64_t kMostValidationTokens = 1'000'000;
+
 // Evaluates the first sequences of `files`, at most `tokens` (0: 1M) and at least one sequence. The
 // tokens are the same for any batch shape. Gives nothing when a stop signal comes meanwhile.
 std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens,

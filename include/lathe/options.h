@@ -21,15 +21,16 @@ namespace lathe {
 // value: Options{} has nothing set, default_options() has the defaults.
 struct Options {
   // Data
-  std::vector<std::string> train;  // patterns; empty: the embedded stories
-  std::vector<std::string> val;    // patterns; empty: split off, or none
-  std::string data_format;         // auto | llmc | nanogpt | text | jsonl
-  std::string tokenizer;           // bytes, gpt2 or a path
-  std::string text_field;          // of a line of .jsonl
-  std::string document_separator;  // in plain text; empty: a file is a document
+  std::vector<std::string> train;            // patterns; empty: the embedded stories
+  std::vector<std::string> val;              // patterns; empty: split off, or none
+  std::string data_format;                   // auto | llmc | nanogpt | text | jsonl
+  std::string tokenizer;                     // bytes, gpt2 or a path
+  std::string text_field;                    // of a line of .jsonl
+  std::string document_separator;            // in plain text; empty: a file is a document
   std::vector<std::string> multiple_choice;  // files of tasks
 
-  // Model. 0: the preset's, or for vocab the tokenizer's. model "": the sizes of init_from.
+  // Model. 0: the preset's, or for vocab the tokenizer's. model and tokenizer "": those of
+  // init_from.
   std::string model;
   std::int64_t layers = 0, heads = 0, channels = 0, context = 0, vocab = 0;
   std::string init_from;  // a model of any kind that open_model() knows
@@ -53,8 +54,9 @@ struct Options {
   std::int64_t val_every = 0, val_tokens = 0, sample_every = 0, log_every = 0;
   std::int64_t checkpoint_every = 0, keep = 0;
   std::string out;
+  std::string token_cache;            // folder; empty: beside `out`
   std::optional<std::string> resume;  // "" newest checkpoint of --out, "auto", or a path
-  bool overwrite = false, quiet = false;
+  bool overwrite = false, quiet = false, llmc_log = false;
   std::string config;  // the --config file
 
   // Device
@@ -83,7 +85,18 @@ struct Options {
   bool operator==(const Options&) const = default;
 };
 
-enum class Command { train, eval, sample, convert, inspect, plan, bench, plot, tokenize };
+enum class Command {
+  train,
+  eval,
+  sample,
+  convert,
+  inspect,
+  plan,
+  bench,
+  plot,
+  tokenize,
+  train_tokenizer
+};
 
 // Variables by full name, "LATHE_LR"; others are ignored.
 using Environment = std::map<std::string, std::string>;

@@ -1,11 +1,14 @@
-// A run's folder: config.toml, metrics.jsonl, log.txt, result.json, samples/, checkpoints/.
-// docs/formats.md says what is in each.
+// A run's folder: config.toml, metrics.jsonl, log.txt, main.log, result.json, samples/,
+// checkpoints/. docs/formats.md says what is in each.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "lathe/files.h"
 
@@ -34,6 +37,13 @@ struct RunResult {
   std::string precision, device, checkpoint;
 };
 
+struct RunFolderSpec {
+  std::filesystem::path folder;
+  std::optional<std::int64_t> resumed_step;  // nullopt: a new run
+  bool quiet;                                // nothing on stdout
+  bool llmc_log;                             // main.log too
+};
+
 class RunFolder {
  public:
   // Refuses a folder that holds something, unless it is a run's and `overwrite` or `resumes` says
@@ -43,25 +53,31 @@ class RunFolder {
   // Whether result.json says so.
   static bool has_finished(const std::filesystem::path& folder);
 
+  // Of tokens.json; none when there is none.
+  static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
+
   // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
   // `resumed_step`. Errors: storage.
-  RunFolder(const std::filesystem::path& folder, std::optional<std::int64_t> resumed_step,
-            bool quiet);
+  explicit RunFolder(const RunFolderSpec& spec);
 
   const std::filesystem::path& path() const { return folder_; }
   void write_config(const std::string& toml);
   void write_result(const RunResult& result);
+  void write_token_keys(const std::map<std::string, std::string>& keys);  // nothing without any
   void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
 
   void training(const StepMetrics& metrics);
   void validation(std::int64_t step, double loss);
+  // Any others, by name.
+  void metrics(std::int64_t step, const std::vector<std::pair<std::string, double>>& values);
   void say(const std::string& line);  // to log.txt and, unless quiet, stdout
 
  private:
   std::filesystem::path folder_;
   bool quiet_;
   OutputFile metrics_, log_;
+  std::optional<OutputFile> llmc_log_;
 };
 
 }  // namespace lathe

@@ -30,6 +30,9 @@ struct TextSpec {
   std::size_t piece_bytes = std::size_t{1} << 20;  // about, of what a thread encodes at a time
 };
 
+// Whether a file has a document on each line.
+bool has_json_lines(const TextSpec& spec, const std::string& path);
+
 struct TokenizeProgress {
   std::int64_t bytes = 0;                    // so far
   std::int64_t documents = 0;                // a file of which a part validates has two

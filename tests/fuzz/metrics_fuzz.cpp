@@ -1,6 +1,7 @@
-// metrics.jsonl: drawn, described, and cut when a run goes on.
+// metrics.jsonl: drawn, described, and cut when a run goes on; and main.log, cut with it.
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "describe.h"
 #include "fuzz_file.h"
@@ -24,7 +25,10 @@ void draw(const std::filesystem::path& path) {
 
 void cut(const std::filesystem::path& path) {
   constexpr std::int64_t kResumedStep = 2;
-  const RunFolder resumed(path.parent_path(), kResumedStep, /*quiet=*/true);
+  const RunFolder resumed({.folder = path.parent_path(),
+                           .resumed_step = kResumedStep,
+                           .quiet = true,
+                           .llmc_log = false});
 }
 
 }  // namespace
@@ -34,6 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const lathe::fuzz::FuzzFile file("metrics.jsonl", {data, size});
   file.check(lathe::draw);
   file.check([](const auto& path) { lathe::describe_metrics(path); });
+  const lathe::fuzz::FuzzFile llmc_log("main.log", {data, size});
   file.check(lathe::cut);
   return 0;
 }

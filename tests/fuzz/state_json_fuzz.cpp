@@ -2,10 +2,12 @@
 // behind that stands all the rest of the reader.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "checkpoint_state.h"
 #include "fuzz_file.h"

@@ -1,6 +1,8 @@
 // Text to be tokenised: plain, whole and split, and JSON lines.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <stdexcept>
 #include <vector>
 

@@ -19,11 +19,13 @@ Options parse(const std::filesystem::path& path) {
   return options;
 }
 
-// Options that do not fit each other are refused by name; where they stood is not known any more.
-void resolve_some(Options options) {
+// Whether options fit each other; when not, no file is named, since they may come from several.
+bool fit(Options options) {
   try {
     resolve(options);
+    return true;
   } catch (const Error&) {
+    return false;
   }
 }
 
@@ -35,7 +37,7 @@ void read_twice(const std::filesystem::path& path) {
   if (to_toml(parse(written.path())) != once) {
     throw std::logic_error("options that change when they are written and read again: " + once);
   }
-  resolve_some(options);
+  fit(options);
 }
 
 }  // namespace
