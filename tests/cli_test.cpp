@@ -85,7 +85,7 @@ class Folder {
     const ProcessResult of_shards =
         run_process({.arguments = lathe_arguments(
                          "train --train good.bin --vocab 2000 --layers 1 --heads 1 --channels 8 "
-                         "--context 16 --micro-batch 1 --steps 1 --out shards --quiet --threads 1"),
+                         "--context 16 --micro-batch 1 --steps 1 --out numbers --quiet --threads 1"),
                      .folder = path()});
     EXPECT_EQ(of_shards.exit_code, 0) << of_shards.err;
     copy_run("damaged");
@@ -244,7 +244,7 @@ const Case kCases[] = {
     {"sample --checkpoint run --prompt-file none.txt", 3, {"--prompt-file none.txt: No such file"}},
     {"sample --checkpoint run --prompt-file empty.txt", 3, {"--prompt-file empty.txt: is empty"}},
     {"sample --checkpoint run --prompt-file full", 3, {"--prompt-file full: Is a directory"}},
-    {"sample --checkpoint shards --prompt It", 2, {"--prompt: shards", "how text becomes"}},
+    {"sample --checkpoint numbers --prompt It", 2, {"--prompt: numbers", "how text becomes"}},
     {"inspect none", 3, {"none"}},
     // Text into shards
     {"tokenize --tokenizer bytes --out shards", 2, {"tokenize: needs a FILE"}},
