@@ -18,19 +18,19 @@ namespace fs = std::filesystem;
 // What can be said of tokens, whatever made them.
 Facts describe_tokens(const Tokenizer& tokenizer) {
   std::int64_t without_text = 0, no_utf8 = 0;
-  std::string_view longest;
+  std::size_t longest = 0;
   for (std::int32_t id = 0; id < tokenizer.vocab(); ++id) {
     const std::string_view bytes = tokenizer.bytes(id);
     if (bytes.empty()) ++without_text;
     if (!is_utf8(bytes)) ++no_utf8;
-    if (bytes.size() > longest.size()) longest = bytes;
+    longest = std::max(longest, bytes.size());
   }
   const auto end_of_text = tokenizer.end_of_text();
   return {{"vocab", tokenizer.vocab()},
           {"end_of_text", end_of_text ? Facts(*end_of_text) : Facts(nullptr)},
           {"tokens_without_text", without_text},
           {"tokens_of_partial_characters", no_utf8},
-          {"longest_token", longest}};
+          {"longest_token_bytes", longest}};
 }
 
 }  // namespace
