@@ -89,10 +89,8 @@ void check_dataset_folder(const fs::path& folder, bool overwrite) {
 }
 
 DatasetWriter::DatasetWriter(fs::path folder, WhenLocked when_locked) : folder_(std::move(folder)) {
-  std::error_code error;
   while (lock_.number() < 0 || !is_at(lock_, folder_)) {  // who had the lock may have removed it
-    made_folder_ = fs::create_directories(folder_, error) || made_folder_;
-    if (error) fail(folder_, "create", error);
+    make_folders();
     lock_ = FileDescriptor(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (lock_.number() < 0 && errno == ENOENT) continue;
     if (lock_.number() < 0) fail(folder_, "open", last_error());
@@ -101,6 +99,18 @@ DatasetWriter::DatasetWriter(fs::path folder, WhenLocked when_locked) : folder_(
   std::string name = (folder_ / fmt::format("{}XXXXXX", kPartialPrefix)).string();
   if (::mkdtemp(name.data()) == nullptr) fail(folder_, "write", last_error());
   staging_ = name;
+}
+
+void DatasetWriter::make_folders() {
+  std::vector<fs::path> missing;
+  std::error_code error;
+  for (fs::path path = folder_; !path.empty() && !fs::exists(path, error);
+       path = path.parent_path()) {
+    missing.push_back(path);
+  }
+  made_.insert(made_.begin(), missing.begin(), missing.end());
+  fs::create_directories(folder_, error);
+  if (error) fail(folder_, "create", error);
 }
 
 // False: a signal came first. Without locks in the file system two processes write into a folder
@@ -141,7 +151,7 @@ void DatasetWriter::commit(const Dataset& dataset, const Tokenizer& tokenizer) {
 DatasetWriter::~DatasetWriter() {
   std::error_code ignored;
   if (!staging_.empty()) fs::remove_all(staging_, ignored);
-  if (made_folder_) fs::remove(folder_, ignored);  // only if there is nothing in it
+  for (const fs::path& path : made_) fs::remove(path, ignored);  // if there is nothing in it
 }
 
 }  // namespace lathe

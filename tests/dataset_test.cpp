@@ -269,7 +269,7 @@ TEST_F(TokenizeCommand, ASignalLeavesNothing) {
   const FileDescriptor writer(::open((dir_ / "pipe").c_str(), O_RDWR));
   const ProcessResult result =
       shell(lathe_binary() +
-            " tokenize --tokenizer bytes --out d --shard-tokens 10 a.txt pipe --threads 2 &\n"
+            " tokenize --tokenizer bytes --out d --shard-tokens 1000 a.txt pipe --threads 2 &\n"
             "until ls d/.partial-*/train_000001.bin >ls.txt 2>&1; do sleep 0.02; done\n"
             "kill -INT $!; wait $!");
   EXPECT_EQ(result.exit_code, 130);
@@ -401,6 +401,14 @@ TEST_F(TrainOnText, APlanTokenisesNothing) {
   ASSERT_EQ(train("--train book.txt --tokenizer tokenizer --out runs/b").exit_code, 0);
   json = nlohmann::json::parse(lathe(plan).out);
   EXPECT_GT(json["steps"], 10);
+}
+
+TEST_F(TrainOnText, AWrongLineLeavesNoCache) {
+  dir_.write("wrong.jsonl", "{\"text\": \"right\"}\n{\"text\": wrong}\n");
+  const ProcessResult result = train("--train wrong.jsonl --out runs/a");
+  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_EQ(result.err, "lathe: wrong.jsonl: line 2: not valid JSON at byte 10\n");
+  EXPECT_FALSE(fs::exists(dir_ / "runs"));
 }
 
 TEST_F(TrainOnText, TextThatIsTooShortIsRefused) {

@@ -35,27 +35,31 @@ class Eval : public testing::Test {
     for (int i = 0; i < 400; ++i) text += "line " + std::to_string(i * i) + " of the text\n";
     folder_->write("text.txt", text);
     folder_->write("task.jsonl", kTask);
-    Options options =
-        parse_options(Command::train,
-                      std::vector<std::string>{
-                          "--quiet", "--layers=1", "--heads=1", "--channels=16", "--context=16",
-                          "--steps=20", "--lr=1e-2", "--threads=1", "--device", device_option(),
-                          "--precision=fp32", "--train", path("text.txt"), "--out", path("run")},
-                      {});
-    ASSERT_EQ(train_command(options), 0);
+    train("text.txt", "run", {});
   }
   static void TearDownTestSuite() { folder_.reset(); }
 
   static std::string path(const std::string& name) { return *folder_ / name; }
 
-  static Options options(std::vector<std::string> more) {
-    more.insert(more.end(), {"--checkpoint", path("run"), "--device", device_option()});
+  static void train(const std::string& text, const std::string& run,
+                    const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"--quiet",       "--layers=1",    "--heads=1",
+                                          "--channels=16", "--context=16",  "--steps=20",
+                                          "--lr=1e-2",     "--threads=1",   "--precision=fp32",
+                                          "--device",      device_option(), "--train",
+                                          path(text),      "--out",         path(run)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    ASSERT_EQ(train_command(parse_options(Command::train, arguments, {})), 0);
+  }
+
+  static Options options(std::vector<std::string> more, const std::string& run = "run") {
+    more.insert(more.end(), {"--checkpoint", path(run), "--device", device_option()});
     return parse_options(Command::eval, more, {});
   }
 
-  static std::string eval(const std::vector<std::string>& more) {
+  static std::string eval(const std::vector<std::string>& more, const std::string& run = "run") {
     testing::internal::CaptureStdout();
-    EXPECT_EQ(eval_command(options(more)), 0);
+    EXPECT_EQ(eval_command(options(more, run)), 0);
     return testing::internal::GetCapturedStdout();
   }
 
@@ -73,6 +77,35 @@ TEST_F(Eval, GivesLossByTokenAndByByte) {
   EXPECT_GT(result.at("val_loss_standard_error"), 0.0);
   EXPECT_GT(result.at("tokens_per_second"), 0.0);
   EXPECT_FALSE(result.contains("multiple_choice"));
+}
+
+// Words of one token, "the", and blanks of another, behind an end of text that is no target.
+TEST_F(Eval, TokenisesTextAsTheModelDoes) {
+  folder_->write("merges.txt", "#version: 0.2\nt h\nth e\n");
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += "the ";
+  folder_->write("the.txt", text);
+  train("the.txt", "the", {"--tokenizer", path("merges.txt")});
+  const json result =
+      json::parse(eval({"--val", path("the.txt"), "--val-tokens", "160", "--json"}, "the"));
+  EXPECT_EQ(result.at("tokens"), 160);
+  EXPECT_EQ(result.at("bytes"), 80 * 3 + 80 * 1);
+  EXPECT_DOUBLE_EQ(result.at("bits_per_byte"),
+                   result.at("val_loss").get<double>() / std::log(2.0) * 160 / 320);
+  EXPECT_LT(result.at("val_loss"), 2.0);  // what it has learned, not other tokens
+  EXPECT_EQ(error_of([] { eval_command(options({}, "the")); }).substr(0, 14), "exit 2: --val:");
+}
+
+// Lines of documents, of which bytes have no end.
+TEST_F(Eval, TokenisesDocumentsOfLines) {
+  folder_->write("lines.txt", "one two three four, five six seven eight");
+  folder_->write("lines.jsonl",
+                 "{\"t\":\"one two three four, \"}\n{\"t\":\"five six seven eight\"}");
+  const json plain = json::parse(eval({"--val", path("lines.txt"), "--json"}));
+  const json lines =
+      json::parse(eval({"--val", path("lines.jsonl"), "--text-field", "t", "--json"}));
+  EXPECT_EQ(lines.at("tokens"), 32);
+  EXPECT_EQ(lines.at("val_loss"), plain.at("val_loss"));
 }
 
 TEST_F(Eval, AnswersMultipleChoiceAlone) {
@@ -132,7 +165,8 @@ TEST_F(Eval, EndsAtAStopSignal) {
   std::string long_text;
   while (long_text.size() < 4'000'000) long_text += "all work and no play\n";
   folder_->write("long.txt", long_text);
-  std::vector<std::string> arguments = {"/usr/bin/timeout", "--preserve-status", "--signal=INT", "0.5"};
+  std::vector<std::string> arguments = {"/usr/bin/timeout", "--preserve-status", "--signal=INT",
+                                        "0.5"};
   for (const std::string& argument : lathe_arguments(
            "eval --checkpoint run --val long.txt --val-tokens 4M --threads 1 --device cpu")) {
     arguments.push_back(argument);

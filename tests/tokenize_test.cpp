@@ -204,6 +204,23 @@ TEST_F(Tokenize, AnyFileMayBeSaidToBeLines) {
   EXPECT_EQ(tokens(spec), word_tokens("{\"text\": \"one\"}\n"));
 }
 
+// nanoGPT's counts for its split of the same text, and a token for each of the two documents.
+TEST_F(Tokenize, TinyShakespeareHasItsKnownCounts) {
+  const char* data = std::getenv("LATHE_TEST_DATA");
+  if (data == nullptr) GTEST_SKIP() << "LATHE_TEST_DATA is not set";
+  const auto gpt2 = open_tokenizer(std::string(data) + "/gpt2/vocab.bpe");
+  TextSpec spec = spec_of({std::string(data) + "/data/tinyshakespeare.txt"});
+  spec.piece_bytes = 10'000;
+  spec.threads = 2;
+  const Tokens all = tokenize_in_memory(spec, *gpt2, Part::training);
+  EXPECT_EQ(all.size(), 338'025u + 1);
+  spec.validation_fraction = 0.1;
+  const Tokens training = tokenize_in_memory(spec, *gpt2, Part::training);
+  EXPECT_EQ(training.size(), 301'966u + 1);
+  EXPECT_EQ(tokenize_in_memory(spec, *gpt2, Part::validation).size(), 36'059u + 1);
+  EXPECT_TRUE(std::equal(training.begin(), training.end() - 1, all.begin()));
+}
+
 // With any number of threads the first wrong line is the one that is named.
 TEST_F(Tokenize, AWrongLineIsNamed) {
   std::string right;

@@ -71,18 +71,19 @@ class DatasetWriter {
   DatasetWriter(std::filesystem::path folder, WhenLocked when_locked);
   DatasetWriter(const DatasetWriter&) = delete;
   DatasetWriter& operator=(const DatasetWriter&) = delete;
-  ~DatasetWriter();  // removes what was not committed
+  ~DatasetWriter();  // removes what was not committed, and folders made for it
 
   const std::filesystem::path& staging() const { return staging_; }  // where to write the shards
 
   void commit(const Dataset& dataset, const Tokenizer& tokenizer);
 
  private:
+  void make_folders();
   bool lock(WhenLocked when_locked);
 
   std::filesystem::path folder_, staging_;
   FileDescriptor lock_;
-  bool made_folder_ = false;
+  std::vector<std::filesystem::path> made_;  // folders, the deepest first
 };
 
 }  // namespace lathe
