@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kMostTokens = 10'000'000;  // a damaged id must not ask for much memory
+constexpr std::int64_t kMostTokens = 1'000'000;  // a damaged id must not ask for much memory
 
 [[noreturn]] void refuse(const std::string& source, const std::string& reason) {
   throw Error(ExitCode::data, fmt::format("{}: {}", source, reason));

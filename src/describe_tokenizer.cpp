@@ -38,6 +38,7 @@ Facts describe_tokens(const Tokenizer& tokenizer) {
 Facts describe_bpe(const fs::path& path) {
   const auto tokenizer = open_tokenizer(path.string());
   const BpeVocabulary* vocabulary = bpe_vocabulary(*tokenizer);
+  if (vocabulary == nullptr) return describe_llmc_tokenizer(path);  // whatever its name
   Facts facts = {{"kind", "tokenizer (byte-level BPE)"}, {"merges", vocabulary->merges.size()}};
   facts.update(describe_tokens(*tokenizer));
   if (!fs::is_directory(path)) {
