@@ -54,6 +54,7 @@ struct WrittenMerge {
 class MergeList {
  public:
   explicit MergeList(BpeVocabulary& vocabulary);  // with the tokens that there are
+  void expect(std::size_t merges);                // room for so many more
   void add_token(const std::string& bytes, const MergePlace& place);  // with the next id
   void add(const WrittenMerge& merge, const MergePlace& place);
   // A line of merges.txt.
