@@ -7,9 +7,11 @@
 
 #include "describe.h"
 #include "evaluation_file_format.h"
+#include "hugging_face.h"
 #include "lathe/checkpoint.h"
 #include "lathe/commands.h"
 #include "lathe/files.h"
+#include "llmc_model.h"
 #include "llmc_tokenizer.h"
 #include "shard_format.h"
 #include "strict_json.h"
@@ -41,6 +43,7 @@ Describe describer_of_magic(const fs::path& path) {
   if (magic == ShardHeader::kMagic) return describe_shard;
   if (magic == EvaluationHeader::kMagic) return describe_multiple_choice;
   if (magic == kLlmcTokenizerMagic) return describe_llmc_tokenizer;
+  if (magic == LlmcHeader::kMagic) return describe_llmc_model;
   return nullptr;
 }
 
@@ -76,14 +79,16 @@ Describe describer_of_content(const fs::path& path) {
   const std::string start = read_start(path, 9);
   if (start.size() == 9 && start[8] == '{' && start[7] == 0) return describe_safetensors;
   refuse(path,
-         "not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
-         "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice), "
-         "config.toml, result.json, vocab.bpe, merges.txt, tokenizer.json");
+         "not a file that Lathe reads: a run, checkpoint, Hugging Face or tokenizer folder, "
+         ".safetensors, .bin (token shard, evaluation file, llm.c model or tokenizer), .txt or .md "
+         "(text), .jsonl (metrics, multiple choice), config.toml, result.json, vocab.bpe, "
+         "merges.txt, tokenizer.json");
 }
 
 Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
   std::error_code ignored;
   if (fs::exists(folder / "state.json", ignored)) return describe_checkpoint(folder);
+  if (fs::exists(folder / kHuggingFaceConfig, ignored)) return describe_hugging_face_model(folder);
   for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"}) {
     if (fs::exists(folder / name, ignored)) return describe_run(folder, problems);
   }
@@ -91,14 +96,18 @@ Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
     if (fs::exists(folder / name, ignored)) return describe_bpe(folder);
   }
   refuse(folder,
-         "a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
-         "checkpoint (state.json) nor a tokenizer (merges.txt, tokenizer.json)");
+         "a folder that is no run (config.toml, metrics.jsonl, checkpoints), checkpoint "
+         "(state.json), Hugging Face model (config.json) or tokenizer (merges.txt, "
+         "tokenizer.json)");
 }
 
 Facts describe(const fs::path& path, const std::string& data_format, std::vector<Error>& problems) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return describe_folder(path, problems);
   if (path.filename() == "state.json") return describe_checkpoint(fs::absolute(path).parent_path());
+  if (path.filename() == kHuggingFaceConfig) {
+    return describe_hugging_face_model(fs::absolute(path).parent_path());
+  }
   if (data_format == "llmc") return describe_shard(path);
   if (data_format == "nanogpt") return describe_raw_tokens(path);
   if (data_format == "text") return describe_text(path);
