@@ -10,6 +10,7 @@
 #include "lathe/checkpoint.h"
 #include "lathe/commands.h"
 #include "lathe/files.h"
+#include "llmc_tokenizer.h"
 #include "shard_format.h"
 #include "strict_json.h"
 
@@ -39,6 +40,7 @@ Describe describer_of_magic(const fs::path& path) {
   std::memcpy(&magic, start.data(), start.size());
   if (magic == ShardHeader::kMagic) return describe_shard;
   if (magic == EvaluationHeader::kMagic) return describe_multiple_choice;
+  if (magic == kLlmcTokenizerMagic) return describe_llmc_tokenizer;
   return nullptr;
 }
 
@@ -54,6 +56,8 @@ Describe describer_of_lines(const fs::path& path) {
 // By the name where it says what the file is.
 Describe describer_of_name(const fs::path& path) {
   const std::string ending = path.extension().string();
+  const fs::path name = path.filename();
+  if (ending == ".bpe" || name == "merges.txt" || name == "tokenizer.json") return describe_bpe;
   if (ending == ".safetensors") return describe_safetensors;
   if (ending == ".jsonl") return describer_of_lines(path);
   if (ending == ".toml") return describe_config;
@@ -74,7 +78,7 @@ Describe describer_of_content(const fs::path& path) {
   refuse(path,
          "not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
          "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice), "
-         "config.toml, result.json");
+         "config.toml, result.json, vocab.bpe, merges.txt, tokenizer.json");
 }
 
 Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
@@ -83,9 +87,12 @@ Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
   for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"}) {
     if (fs::exists(folder / name, ignored)) return describe_run(folder, problems);
   }
+  for (const char* name : {"merges.txt", "tokenizer.json", "vocab.bpe"}) {
+    if (fs::exists(folder / name, ignored)) return describe_bpe(folder);
+  }
   refuse(folder,
          "a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
-         "checkpoint (state.json)");
+         "checkpoint (state.json) nor a tokenizer (merges.txt, tokenizer.json)");
 }
 
 Facts describe(const fs::path& path, const std::string& data_format, std::vector<Error>& problems) {

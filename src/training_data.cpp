@@ -187,6 +187,7 @@ void open_val(const Options& options, const Files& files, const DataOrigin& orig
     return;
   }
   const CacheSpec spec = cache_spec(options, "--val", files.val, 0, origin);
+  if (!origin.may_tokenize && !find_tokens(spec, *data.tokenizer)) return;
   const CachedTokens cached = find_or_make_tokens(spec, *data.tokenizer);
   data.val = {.files = open_part(options, spec, cached, Part::training), .floor = {}};
   data.messages.push_back(cached.message);

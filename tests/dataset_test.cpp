@@ -398,6 +398,11 @@ TEST_F(TrainOnText, APlanTokenisesNothing) {
   EXPECT_EQ(json["vocab"], 259);
   EXPECT_TRUE(json["steps"].is_null());
   EXPECT_FALSE(fs::exists(dir_ / "runs"));
+  ASSERT_EQ(lathe("tokenize --tokenizer tokenizer --out d book.txt").exit_code, 0);
+  json = nlohmann::json::parse(
+      lathe("plan --train d/train_000001.bin --val book.txt --json --out runs/a --model tiny").out);
+  EXPECT_GT(json["steps"], 0);
+  EXPECT_FALSE(fs::exists(dir_ / "runs"));
   ASSERT_EQ(train("--train book.txt --tokenizer tokenizer --out runs/b").exit_code, 0);
   json = nlohmann::json::parse(lathe(plan).out);
   EXPECT_GT(json["steps"], 10);
