@@ -351,11 +351,11 @@ TEST(Inspect, SaysWhatItWouldRecognise) {
       "exit 3: " + unknown +
           ": not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
           "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice), "
-          "config.toml, result.json");
+          "config.toml, result.json, vocab.bpe, merges.txt, tokenizer.json");
   EXPECT_EQ(inspect({folder.path()}, false).error,
             "exit 3: " + folder.path().string() +
                 ": a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
-                "checkpoint (state.json)");
+                "checkpoint (state.json) nor a tokenizer (merges.txt, tokenizer.json)");
   EXPECT_EQ(
       inspect({folder / "none.safetensors"}, false).error,
       "exit 3: " + (folder / "none.safetensors") + ": cannot open: No such file or directory");
