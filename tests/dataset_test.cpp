@@ -183,6 +183,33 @@ TEST_F(DatasetFolder, KeepsATokenizerThatIsNowhereElse) {
   EXPECT_EQ(encode(*opened, "the thin"), encode(*tokenizer, "the thin"));
 }
 
+// The same tokens, of which other ones come together: "he" before "th".
+TEST_F(DatasetFolder, OfTheCacheIsOfOneTokenizer) {
+  BpeVocabulary vocabulary = *bpe_vocabulary(*small_bpe());
+  vocabulary.tokens.insert(vocabulary.tokens.end() - 1, "he");
+  vocabulary.end_of_text = 259;
+  BpeVocabulary other = vocabulary;
+  other.merges = {{.left = 'h', .right = 'e', .merged = 258},
+                  {.left = 't', .right = 258, .merged = 257}};
+  const CacheSpec spec{.text = {.paths = {dir_.write("a.txt", "the thin theme")},
+                                .lines = std::nullopt,
+                                .text_field = "text",
+                                .validation_fraction = 0,
+                                .threads = 1},
+                       .folder = dir_.path() / "cache",
+                       .label = "--train a.txt",
+                       .expected_key = "",
+                       .is_quiet = true};
+  const auto tokenizer = bpe_tokenizer(vocabulary, "one");
+  const std::string key = find_or_make_tokens(spec, *tokenizer).key;
+  EXPECT_EQ(find_tokens(spec, *tokenizer)->key, key);
+  EXPECT_EQ(find_tokens(spec, *bpe_tokenizer(vocabulary, "renamed"))->key, key);
+  EXPECT_EQ(find_tokens(spec, *bpe_tokenizer(other, "one")), std::nullopt);
+  CacheSpec separated = spec;
+  separated.text.document_separator = " ";
+  EXPECT_EQ(find_tokens(separated, *tokenizer), std::nullopt);
+}
+
 TEST(ProgressLine, FitsIntoTheTerminal) {
   EXPECT_EQ(progress_line(40, 0.5, "12.0 MB"), "[###########-----------]  50 % | 12.0 MB");
   EXPECT_EQ(progress_line(40, 0.0, "12.0 MB"), "[----------------------]   0 % | 12.0 MB");
@@ -352,7 +379,9 @@ TEST_F(TrainOnText, ARunKeepsItsTokenizerWhereverItIsMoved) {
 
 TEST_F(TrainOnText, AChangedTextDoesNotGoOn) {
   ASSERT_EQ(train("--train book.txt --tokenizer tokenizer --out runs/a").exit_code, 0);
-  dir_.write("book.txt", read_file(dir_ / "book.txt") + "more");
+  std::string text = read_file(dir_ / "book.txt");
+  text[100] ^= 1;
+  dir_.write("book.txt", text);
   const ProcessResult result = lathe("train --resume --out runs/a --steps 3 --threads 1");
   EXPECT_EQ(result.exit_code, 3);
   EXPECT_EQ(result.err,
