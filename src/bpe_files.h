@@ -13,6 +13,9 @@
 
 namespace lathe {
 
+inline constexpr std::string_view kGpt2Sha256 =  // of GPT-2's vocab.bpe
+    "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5";
+
 // These files write each byte as a character that can be seen, its symbol.
 std::string symbols_of_bytes(std::string_view bytes);
 std::optional<std::string> bytes_of_symbols(std::string_view symbols);  // nullopt: not all are

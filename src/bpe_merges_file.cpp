@@ -148,6 +148,9 @@ BpeVocabulary parse_merges(const NamedText& file) {
   BpeVocabulary vocabulary = byte_vocabulary();
   MergeList list(vocabulary);
   add_merge_lines(file, list, TokensOfMerges::follow);
+  if (vocabulary.merges.empty()) {
+    throw Error(ExitCode::data, fmt::format("{}: has no merges", file.name));
+  }
   vocabulary.end_of_text = static_cast<std::int32_t>(vocabulary.tokens.size());
   vocabulary.tokens.emplace_back();
   return vocabulary;

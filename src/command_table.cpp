@@ -15,8 +15,9 @@ constexpr CommandSpec kCommands[] = {
      .example = "lathe train --train 'data/*.txt' --model gpt2 --tokens 10M --out runs/first"},
     {.id = Command::eval,
      .name = "eval",
-     .summary = "Measure the validation loss of a checkpoint",
-     .description = "Prints loss, perplexity and bits per byte of a checkpoint on validation data.",
+     .summary = "Measure the loss of a model, and its answers to multiple choice",
+     .description = "Prints loss, perplexity and bits per byte of a model on text or token shards, "
+                    "and how often it\nanswers multiple-choice tasks such as HellaSwag right.",
      .required = {"checkpoint"},
      .example = "lathe eval --checkpoint runs/first --val book.txt"},
     {.id = Command::sample,

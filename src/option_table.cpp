@@ -49,6 +49,15 @@ const OptionSpec kOptions[] = {
      .commands = kTraining | kEval,
      .on_resume = fixed,
      .help = "Files to validate on. Without it, the last tenth of a text; nothing of shards"},
+    {.name = "multiple-choice",
+     .member = &Options::multiple_choice,
+     .value = "FILE...",
+     .group = data,
+     .commands = kTraining | kEval,
+     .on_resume = may_change,
+     .help =
+         "Multiple-choice tasks: evaluation files of llm.c, or .jsonl as HellaSwag comes in. In "
+         "training, answered with every validation"},
     {.name = "data-format",
      .member = &Options::data_format,
      .choices = "auto|llmc|nanogpt|text|jsonl",
@@ -72,14 +81,14 @@ const OptionSpec kOptions[] = {
      .value = "NAME",
      .initial = "text",
      .group = data,
-     .commands = kTraining | kReadingText,
+     .commands = kTraining | kEval | kReadingText,
      .on_resume = fixed,
      .help = "Field of a .jsonl line that holds its text"},
     {.name = "document-separator",
      .member = &Options::document_separator,
      .value = "TEXT",
      .group = data,
-     .commands = kTraining | kReadingText,
+     .commands = kTraining | kEval | kReadingText,
      .on_resume = fixed,
      .help =
          "What stands between the documents of a plain text, such as '<|endoftext|>', and is no "

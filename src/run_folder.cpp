@@ -192,6 +192,13 @@ void RunFolder::validation(std::int64_t step, double loss) {
   metrics_.write(line.dump() + "\n");
 }
 
+void RunFolder::metrics(std::int64_t step,
+                        const std::vector<std::pair<std::string, double>>& values) {
+  nlohmann::ordered_json line = {{"step", step}};
+  for (const auto& [name, value] : values) line[name] = value;
+  metrics_.write(line.dump() + "\n");
+}
+
 void RunFolder::say(const std::string& line) {
   log_.write(line + "\n");
   if (quiet_) return;

@@ -219,6 +219,21 @@ TokenFiles TokenFiles::from_text(std::string text, const std::string& name) {
   return files;
 }
 
+TokenFiles TokenFiles::from_tokens(std::span<const std::uint16_t> tokens, const std::string& name,
+                                   std::int64_t vocab) {
+  TokenFiles files;
+  files.label_ = name;
+  files.format_ = DataFormat::llmc;
+  files.vocab_ = vocab;
+  std::string bytes(tokens.size_bytes(), '\0');
+  std::memcpy(bytes.data(), tokens.data(), bytes.size());
+  files.shards_.push_back({.label = name,
+                           .bytes = bytes_of(std::move(bytes)),
+                           .offset = 0,
+                           .tokens = std::ssize(tokens)});
+  return files;
+}
+
 std::int64_t TokenFiles::tokens() const {
   std::int64_t total = 0;
   for (const Shard& shard : shards_) total += shard.tokens;

@@ -24,6 +24,7 @@
 #include "lathe/stop_signal.h"
 #include "lathe/training_data.h"
 #include "number_text.h"
+#include "training_tasks.h"
 #include "utf8.h"
 
 namespace lathe {
@@ -68,6 +69,7 @@ class Trainer {
   void require_finite(const Step& step) const;
   void follow_profiler();
   void validate();
+  void measure_loss();
   void save();
   void show_sample();
   void finish(const std::string& status, int exit_code);
@@ -78,6 +80,7 @@ class Trainer {
 
   Options options_;
   TrainingData data_;
+  std::vector<MultipleChoiceTask> tasks_;
   ModelConfig config_;
   Horizon horizon_;
   ScheduleSpec schedule_;
@@ -99,6 +102,7 @@ class Trainer {
 Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start)
     : options_(options),
       data_(std::move(data)),
+      tasks_(open_training_tasks(options, data_)),
       config_(complete_config(options, data_.vocab)),
       horizon_(make_horizon(options, data_.train.sequences(options.seq_len))),
       schedule_{.kind = parse_lr_schedule(options.lr_schedule),
@@ -125,7 +129,7 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
     saved_step_ = state_.step;
     earlier_seconds_ = state_.wall_seconds;
   } else if (!options_.init_from.empty()) {
-    initialize_from(options_.init_from, *backend_, model_, adamw_);
+    initialize_from(*open_model(options_.init_from, Weights::master), *backend_, model_, adamw_);
   } else {
     initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
     adamw_.publish_master();
@@ -276,12 +280,18 @@ void Trainer::show_start(double loss) {
   }
 }
 
+// What a stop signal interrupts is not recorded.
 void Trainer::validate() {
-  if (!data_.val || validated_step_ == state_.step) return;
+  if (validated_step_ == state_.step) return;
+  if (data_.val) measure_loss();
+  answer(tasks_, model_, state_.step, *folder_);
+  if (stop_signal() == 0) validated_step_ = state_.step;
+}
+
+void Trainer::measure_loss() {
   const auto stopped_or_done = evaluate(model_, data_.val->files, options_.val_tokens);
   if (!stopped_or_done) return;
   const Evaluation& evaluation = *stopped_or_done;
-  validated_step_ = state_.step;
   result_.val_loss = evaluation.loss;
   if (!state_.best_val_loss || evaluation.loss < *state_.best_val_loss) {
     state_.best_val_loss = evaluation.loss;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <exception>
 #include <nlohmann/json.hpp>
 
 #include "known_tokenizer.h"
@@ -211,6 +212,33 @@ TrainingData given_files(const Options& options, const DataOrigin& origin) {
   return data;
 }
 
+// Tokens of a text from its start, until there are enough or it ends.
+std::vector<std::uint16_t> first_tokens(const TextSpec& text, const Tokenizer& tokenizer,
+                                        std::int64_t enough) {
+  struct HasEnough : std::exception {};  // the one way to end tokenize() early
+  class Sink final : public TokenSink {
+   public:
+    explicit Sink(std::int64_t most) : enough_(most) {}
+    void append(std::span<const std::uint16_t> tokens, Part) override {
+      tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+      if (std::ssize(tokens_) >= enough_) throw HasEnough();
+    }
+    void progress(const TokenizeProgress&) override {}
+    std::vector<std::uint16_t> take() { return std::move(tokens_); }
+
+   private:
+    std::int64_t enough_;
+    std::vector<std::uint16_t> tokens_;
+  };
+  Sink sink(enough);
+  try {
+    tokenize(text, tokenizer, sink);
+  } catch (const HasEnough&) {
+    return sink.take();
+  }
+  return sink.take();
+}
+
 }  // namespace
 
 TrainingData open_training_data(const Options& options, const DataOrigin& origin) {
@@ -236,9 +264,22 @@ std::optional<std::int64_t> vocab_of_new_text(const Options& options) {
   return tokenizer->vocab();
 }
 
-ValidationData open_validation_data(const Options& options, std::int64_t vocab) {
+ValidationData open_validation_data(const Options& options, const ValidationSpec& spec) {
   if (options.val.empty()) return validation_stories();
-  return {.files = open_files(options, options.val, "--val", Split::whole, vocab), .floor = {}};
+  const std::vector<std::string> paths = files_of("--val", options.val);
+  if (is_text(options, paths.front())) {
+    const Tokenizer& tokenizer = spec.tokenizer();
+    if (is_to_be_tokenized(options, &tokenizer, "--val", paths)) {
+      const std::string label = fmt::format("--val {}", fmt::join(paths, " "));
+      TokenFiles files = TokenFiles::from_tokens(
+          first_tokens(text_spec(options, paths, 0), tokenizer, spec.tokens), label, spec.vocab);
+      files.require_sequences(options.seq_len);
+      files.check_tokens();
+      return {.files = std::move(files), .floor = {}};
+    }
+  }
+  return {.files = open_files(options, options.val, "--val", Split::whole, spec.vocab),
+          .floor = {}};
 }
 
 }  // namespace lathe

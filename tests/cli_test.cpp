@@ -47,6 +47,8 @@ class Folder {
     dir_.write("llama.bin", header_bytes({.magic = 20240801, .version = 7, .tokens = 0}));
     dir_.write("version.bin", header_bytes({.version = 9}));
     dir_.write("random.bin", book);
+    dir_.write("task.bin", header_bytes({.magic = 20240522, .version = 1, .tokens = 1}));
+    dir_.write("task.jsonl", "{\"ctx\":\"It was\",\"endings\":[\"a\",\"b\"],\"label\":2}\n");
     dir_.write("odd.bin", book.substr(0, 1001));
     dir_.write("wrong.jsonl", "{\"text\": \"right\"}\n{\"text\": wrong}\n");
     dir_.write("typo.toml", "micro_batch = 4\n");
@@ -219,6 +221,11 @@ const Case kCases[] = {
     {"eval --checkpoint damaged --val book.txt", 4, {"damaged"}},
     {"eval --checkpoint run --val none.txt", 3, {"none.txt"}},
     {"eval --checkpoint run --val book.txt --seq-len 17", 2, {"--seq-len 17", "16"}},
+    {"eval --checkpoint run --multiple-choice none.bin", 3, {"none.bin: cannot open"}},
+    {"eval --checkpoint run --multiple-choice book.txt", 3, {"book.txt: byte 0", "20240522"}},
+    {"eval --checkpoint run --multiple-choice task.bin", 3, {"task.bin: byte 12"}},
+    {"eval --checkpoint run --multiple-choice task.jsonl", 3, {"task.jsonl: line 1: \"label\""}},
+    {"train --train book.txt --multiple-choice task.jsonl", 3, {"task.jsonl: line 1: \"label\""}},
     {"sample --checkpoint damaged", 4, {"damaged"}},
     {"sample --checkpoint book.txt", 4, {"book.txt"}},
     {"inspect none", 3, {"none"}},

@@ -21,12 +21,13 @@ namespace lathe {
 // value: Options{} has nothing set, default_options() has the defaults.
 struct Options {
   // Data
-  std::vector<std::string> train;  // patterns; empty: the embedded stories
-  std::vector<std::string> val;    // patterns; empty: split off, or none
-  std::string data_format;         // auto | llmc | nanogpt | text | jsonl
-  std::string tokenizer;           // bytes, gpt2 or a path
-  std::string text_field;          // of a line of .jsonl
-  std::string document_separator;  // in plain text; empty: a file is a document
+  std::vector<std::string> train;            // patterns; empty: the embedded stories
+  std::vector<std::string> val;              // patterns; empty: split off, or none
+  std::string data_format;                   // auto | llmc | nanogpt | text | jsonl
+  std::string tokenizer;                     // bytes, gpt2 or a path
+  std::string text_field;                    // of a line of .jsonl
+  std::string document_separator;            // in plain text; empty: a file is a document
+  std::vector<std::string> multiple_choice;  // files of tasks
 
   // Model. 0: the preset's, or for vocab the tokenizer's.
   std::string model;

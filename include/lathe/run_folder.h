@@ -7,6 +7,8 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "lathe/files.h"
 
@@ -61,6 +63,8 @@ class RunFolder {
 
   void training(const StepMetrics& metrics);
   void validation(std::int64_t step, double loss);
+  // Any others, by name.
+  void metrics(std::int64_t step, const std::vector<std::pair<std::string, double>>& values);
   void say(const std::string& line);  // to log.txt and, unless quiet, stdout
 
  private:

@@ -48,6 +48,10 @@ class TokenFiles {
   // One shard in memory, its bytes as tokens; `name` stands for the file in messages.
   static TokenFiles from_text(std::string text, const std::string& name);
 
+  // One shard in memory, of `name`'s tokens; ids are below `vocab`.
+  static TokenFiles from_tokens(std::span<const std::uint16_t> tokens, const std::string& name,
+                                std::int64_t vocab);
+
   std::int64_t tokens() const;         // of all shards
   bool is_text() const;                // bytes as tokens
   std::int64_t natural_vocab() const;  // 256 for text, 50257 for shards

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -44,7 +45,14 @@ TrainingData open_training_data(const Options& options, const DataOrigin& origin
 // The vocabulary of a --train that this would tokenise first; nullopt: it would not.
 std::optional<std::int64_t> vocab_of_new_text(const Options& options);
 
-// The data of `lathe eval`: --val, or the embedded stories' validation part without it.
-ValidationData open_validation_data(const Options& options, std::int64_t vocab);
+// The data of `lathe eval`: --val, or the embedded stories' validation part without it. Of text
+// that is no bytes, `tokenizer` makes at least `tokens` tokens, if there are so many, and not many
+// more. Errors: data, usage, and what `tokenizer` throws.
+struct ValidationSpec {
+  std::int64_t vocab;
+  std::int64_t tokens;
+  std::function<const Tokenizer&()> tokenizer;
+};
+ValidationData open_validation_data(const Options& options, const ValidationSpec& spec);
 
 }  // namespace lathe
