@@ -304,6 +304,29 @@ TEST_F(TokenizeCommand, ASignalLeavesNothing) {
   EXPECT_FALSE(fs::exists(dir_ / "d"));
 }
 
+// Everything that tokenising reads and writes is explained, and believed only as far as it is so.
+TEST_F(TokenizeCommand, InspectExplainsItsFiles) {
+  dir_.write("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"\"}\n{\"text\": \"\u00e9\"}\n");
+  const auto facts = [&](const std::string& path) {
+    return nlohmann::json::parse(lathe("inspect --json " + path).out);
+  };
+  const auto documents = facts("a.jsonl");
+  EXPECT_EQ(documents["documents"], 2);
+  EXPECT_EQ(documents["text_bytes"], 5);
+  ASSERT_EQ(lathe("tokenize --tokenizer bytes --out d --shard-tokens 2 a.jsonl").exit_code, 0);
+  auto dataset = facts("d");
+  EXPECT_EQ(dataset["kind"], "dataset");
+  EXPECT_EQ(dataset["train"], (nlohmann::json{{"tokens", 3}, {"shards", 2}}));
+  EXPECT_EQ(dataset["val"], (nlohmann::json{{"tokens", 2}, {"shards", 1}}));
+  dataset["path"] = "d/dataset.json";
+  EXPECT_EQ(facts("d/dataset.json"), dataset);
+  fs::copy_file(dir_ / "d/train_000001.bin", dir_ / "d/train_000002.bin",
+                fs::copy_options::overwrite_existing);
+  const ProcessResult wrong = lathe("inspect d");
+  EXPECT_EQ(wrong.exit_code, 3);
+  EXPECT_EQ(wrong.err, "lathe: d/dataset.json: says 3 tokens of train, its shards have 4\n");
+}
+
 // Small runs on text that is tokenised first.
 class TrainOnText : public TokenizeCommand {
  protected:
@@ -350,6 +373,8 @@ TEST_F(TrainOnText, TokenisesOnceBesideTheRunAndSaysSo) {
             std::string::npos)
       << first.out;
   EXPECT_NE(read_file(dir_ / "runs/a/log.txt").find("tokenised in"), std::string::npos);
+  const auto keys = nlohmann::json::parse(lathe("inspect --json runs/a/tokens.json").out);
+  EXPECT_EQ(keys["--train"], cache.filename().string());
   const std::string text = read_file(dir_ / "book.txt");
   const std::size_t boundary = text.size() * 9 / 10;
   EXPECT_EQ(read_file(cache / "train_000001.bin"), shard(text.substr(0, boundary)));
