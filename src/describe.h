@@ -14,6 +14,8 @@ using Facts = nlohmann::ordered_json;
 
 Facts describe_safetensors(const std::filesystem::path& path);
 Facts describe_checkpoint(const std::filesystem::path& folder);
+Facts describe_hugging_face_model(const std::filesystem::path& folder);
+Facts describe_llmc_model(const std::filesystem::path& path);
 Facts describe_shard(const std::filesystem::path& path);            // llm.c
 Facts describe_raw_tokens(const std::filesystem::path& path);       // nanoGPT
 Facts describe_multiple_choice(const std::filesystem::path& path);  // llm.c, or JSON lines

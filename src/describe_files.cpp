@@ -28,7 +28,7 @@ constexpr std::size_t kShownText = 60;
 // Calls visit(bytes) for all of a file from `offset` on, piece by piece.
 template <class Visit>
 void for_each_piece(const InputFile& file, std::uint64_t offset, const Visit& visit) {
-  std::vector<std::byte> piece(std::size_t{1} << 20);
+  std::vector<std::byte> piece(std::min<std::uint64_t>(std::size_t{1} << 20, file.size()));
   while (offset < file.size()) {
     const auto bytes =
         std::span(piece).first(std::min<std::uint64_t>(piece.size(), file.size() - offset));

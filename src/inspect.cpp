@@ -7,12 +7,14 @@
 
 #include "describe.h"
 #include "evaluation_file_format.h"
+#include "hugging_face.h"
 #include "lathe/checkpoint.h"
 #include "lathe/commands.h"
 #include "lathe/dataset.h"
 #include "lathe/files.h"
 #include "lathe/run_folder.h"
 #include "lathe/tokenize.h"
+#include "llmc_model.h"
 #include "llmc_tokenizer.h"
 #include "shard_format.h"
 #include "strict_json.h"
@@ -44,6 +46,7 @@ Describe describer_of_magic(const fs::path& path) {
   if (magic == ShardHeader::kMagic) return describe_shard;
   if (magic == EvaluationHeader::kMagic) return describe_multiple_choice;
   if (magic == kLlmcTokenizerMagic) return describe_llmc_tokenizer;
+  if (magic == LlmcHeader::kMagic) return describe_llmc_model;
   return nullptr;
 }
 
@@ -84,14 +87,16 @@ Describe describer_of_content(const fs::path& path) {
   if (start.size() == 9 && start[8] == '{' && start[7] == 0) return describe_safetensors;
   refuse(
       path,
-      "not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
-      "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice, documents), "
-      "config.toml, result.json, dataset.json, vocab.bpe, merges.txt, tokenizer.json");
+      "not a file that Lathe reads: a run, checkpoint, Hugging Face, dataset or tokenizer "
+      "folder, .safetensors, .bin (token shard, evaluation file, llm.c model or tokenizer), .txt "
+      "or .md (text), .jsonl (metrics, multiple choice, documents), config.toml, result.json, "
+      "dataset.json, vocab.bpe, merges.txt, tokenizer.json");
 }
 
 Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
   std::error_code ignored;
   if (fs::exists(folder / "state.json", ignored)) return describe_checkpoint(folder);
+  if (fs::exists(folder / kHuggingFaceConfig, ignored)) return describe_hugging_face_model(folder);
   for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"}) {
     if (fs::exists(folder / name, ignored)) return describe_run(folder, problems);
   }
@@ -100,8 +105,9 @@ Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
     if (fs::exists(folder / name, ignored)) return describe_bpe(folder);
   }
   refuse(folder,
-         "a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
-         "checkpoint (state.json) nor a dataset (dataset.json) nor a tokenizer (merges.txt, "
+         "a folder that is no run (config.toml, metrics.jsonl, checkpoints), checkpoint "
+         "(state.json), Hugging Face model (config.json), dataset (dataset.json) or tokenizer "
+         "(merges.txt, "
          "tokenizer.json)");
 }
 
@@ -110,6 +116,7 @@ Facts describe(const fs::path& path, const std::string& data_format, std::vector
   if (fs::is_directory(path, ignored)) return describe_folder(path, problems);
   const fs::path around = fs::absolute(path).parent_path();
   if (path.filename() == "state.json") return describe_checkpoint(around);
+  if (path.filename() == kHuggingFaceConfig) return describe_hugging_face_model(around);
   if (path.filename() == kDatasetFile) return describe_dataset(around);
   if (path.filename() == kTokenKeysFile) return describe_token_keys(path);
   if (data_format == "llmc") return describe_shard(path);

@@ -39,6 +39,9 @@ Level read_preset(Command command, std::span<const PresetValue> preset);
 // Converts and stores one setting. Throws Error(usage) naming origin, value and what is allowed.
 void apply(Options& options, const Setting& setting);
 
+// A name or value that the user wrote, for a message: on one line and, when it is long, cut.
+std::string on_one_line(std::string_view text);
+
 // The value as on a command line, lists joined by blanks; "" when it is not set.
 std::string value_text(const Options& options, const OptionSpec& option);
 

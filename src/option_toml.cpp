@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 
@@ -36,6 +37,47 @@ std::string read_file(const std::filesystem::path& file) {
     usage_error(fmt::format("{}: must be a flat TOML file of at most 1 MiB", file.string()));
   }
   return text;
+}
+
+// Where the string that begins there ends, of any of TOML's four kinds.
+std::size_t string_end(std::string_view text, std::size_t begin) {
+  const char mark = text[begin];
+  const std::string three(3, mark);
+  const bool is_long = text.substr(begin).starts_with(three);
+  const std::string_view end = is_long ? std::string_view(three) : text.substr(begin, 1);
+  std::size_t at = begin + end.size();
+  while (at < text.size() && !text.substr(at).starts_with(end)) {
+    if (!is_long && text[at] == '\n') return at;
+    at += mark == '"' && text[at] == '\\' ? 2 : 1;
+  }
+  at += end.size();
+  // A long one may end in two quotation marks of its own.
+  for (int i = 0; is_long && i < 2 && at < text.size() && text[at] == mark; ++i) ++at;
+  return std::min(at, text.size());
+}
+
+// toml++ makes a table of each part of a dotted name, and tables go by recursion: a name of many
+// parts would overflow the stack.
+void refuse_long_names(std::string_view text, const std::filesystem::path& file) {
+  constexpr int kMostParts = 8;
+  constexpr std::string_view kBetweenNames = "\n=,[]{}";
+  int dots = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const char c = text[at];
+    if (c == '"' || c == '\'') {
+      at = string_end(text, at);
+    } else if (c == '#') {
+      at = std::min(text.find('\n', at), text.size());
+    } else {
+      ++at;
+      if (kBetweenNames.find(c) != kBetweenNames.npos) dots = 0;
+      if (c == '.' && ++dots >= kMostParts) {
+        const auto line = 1 + std::ranges::count(text.substr(0, at), '\n');
+        usage_error(fmt::format("{}:{}: a name of more than {} parts; an option's has one",
+                                file.string(), line, kMostParts));
+      }
+    }
+  }
 }
 
 std::string_view type_name(const toml::node& node) {
@@ -128,12 +170,13 @@ std::string toml_value(const Options& options, const OptionSpec& option) {
 
 Level read_toml(Command command, const std::filesystem::path& file) {
   const std::string text = read_file(file);
+  refuse_long_names(text, file);
   toml::table table;
   try {
     table = toml::parse(text, file.string());
   } catch (const toml::parse_error& error) {
-    usage_error(
-        fmt::format("{}:{}: {}", file.string(), error.source().begin.line, error.description()));
+    usage_error(fmt::format("{}:{}: {}", file.string(), error.source().begin.line,
+                            on_one_line(error.description())));
   }
   std::vector<std::string> known;
   for (const OptionSpec& option : option_table()) known.emplace_back(option.name);
@@ -141,7 +184,7 @@ Level read_toml(Command command, const std::filesystem::path& file) {
   Level level;
   for (const auto& [toml_key, node] : table) {
     const std::string key(toml_key.str());
-    const std::string origin = fmt::format("{}: {}", file.string(), key);
+    const std::string origin = fmt::format("{}: {}", file.string(), on_one_line(key));
     const OptionSpec* option = find_option(key);
     if (option == nullptr) {
       const auto suggestion = closest(key, known);

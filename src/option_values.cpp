@@ -3,6 +3,7 @@
 
 #include "lathe/error.h"
 #include "option_sources.h"
+#include "strict_json.h"
 #include "utf8.h"
 
 namespace lathe {
@@ -54,8 +55,8 @@ class Assigner {
   const std::string& text() const { return setting_.values.front(); }
 
   [[noreturn]] void refuse(std::string_view value, std::string_view right) const {
-    throw Error(ExitCode::usage, fmt::format("{} {}: must be {}", setting_.origin,
-                                             value.empty() ? "''" : value, right));
+    throw Error(ExitCode::usage,
+                fmt::format("{} {}: must be {}", setting_.origin, on_one_line(value), right));
   }
 
   std::int64_t integer() const {
@@ -124,6 +125,12 @@ class Printer {
 
 void apply(Options& options, const Setting& setting) {
   std::visit(Assigner(options, setting), setting.option->member);
+}
+
+std::string on_one_line(std::string_view text) {
+  constexpr std::size_t kMost = 200;
+  if (text.empty()) return "''";
+  return printable(text.substr(0, kMost)) + (text.size() > kMost ? "..." : "");
 }
 
 std::string value_text(const Options& options, const OptionSpec& option) {

@@ -28,11 +28,13 @@ struct Range {
     high = std::max(high, value);
   }
   bool empty() const { return low > high; }
-  // A single value, or what differs by rounding alone, gets room on both sides.
+  // A single value, or what differs by rounding alone, gets room on both sides; so does what has
+  // too few digits left to be divided.
   void widen() {
+    constexpr double kSmallest = 1e-100;
     const double largest = std::max(std::abs(low), std::abs(high));
-    if (high - low > 1e-9 * largest) return;
-    const double room = largest == 0 ? 1 : largest / 10;
+    if (high - low > std::max(1e-9 * largest, kSmallest)) return;
+    const double room = largest <= kSmallest ? 1 : largest / 10;
     low -= room;
     high += room;
   }

@@ -5,11 +5,14 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/version.h"
+#include "llmc_log.h"
 #include "strict_json.h"
 
 namespace lathe {
@@ -20,6 +23,7 @@ namespace fs = std::filesystem;
 constexpr const char* kConfig = "config.toml";
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kLog = "log.txt";
+constexpr const char* kLlmcLog = "main.log";
 constexpr const char* kResult = "result.json";
 constexpr const char* kPlans = "gemm_plans.json";
 constexpr const char* kSamples = "samples";
@@ -44,36 +48,51 @@ void make_folder(const fs::path& folder) {
 
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
-  for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kResult, kPlans, kTokenKeysFile,
-                           kTokenizerFolder, kTokenizerFile, kConfig}) {
+  for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kLlmcLog, kResult, kPlans,
+                           kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
   }
 }
 
-// Cuts metrics.jsonl behind the last line of step `resumed_step`: later ones will come again. A
-// last line without its end was cut by a kill.
-void truncate_metrics(const fs::path& path, std::int64_t resumed_step) {
+// The step of a line of metrics.jsonl; nullopt for what is none.
+std::optional<std::uint64_t> step_of(std::string_view line) {
+  const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const auto step = json.is_object() ? json.find("step") : json.end();
+  if (step == json.end() || !step->is_number_unsigned()) return std::nullopt;
+  return step->get<std::uint64_t>();
+}
+
+// Cuts a file of lines before the first that is not to be kept. A last line without its end was cut
+// by a kill.
+void cut_lines(const fs::path& path, const std::function<bool(std::string_view)>& keeps) {
   if (!fs::exists(path)) return;
   const std::string text = read_file(path, ExitCode::storage);
-  std::size_t keep = 0;
-  for (std::size_t end = 0; (end = text.find('\n', keep)) != std::string::npos; keep = end + 1) {
-    const auto line = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(keep),
-                                            text.begin() + static_cast<std::ptrdiff_t>(end),
-                                            nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object() || line.value("step", std::int64_t{0}) > resumed_step) break;
+  std::size_t kept = 0;
+  for (std::size_t end = 0; (end = text.find('\n', kept)) != std::string::npos; kept = end + 1) {
+    if (!keeps(std::string_view(text).substr(kept, end - kept))) break;
   }
-  if (keep == text.size()) return;
+  if (kept == text.size()) return;
   std::error_code error;
-  fs::resize_file(path, keep, error);
+  fs::resize_file(path, kept, error);
   if (error) fail_storage(path, error);
+}
+
+// What comes after step `resumed_step` will come again.
+void cut_metrics(const fs::path& folder, std::int64_t resumed_step) {
+  cut_lines(folder / kMetrics, [&](std::string_view line) {
+    const auto step = step_of(line);
+    return step && *step <= static_cast<std::uint64_t>(resumed_step);
+  });
+  cut_lines(folder / kLlmcLog,
+            [&](std::string_view line) { return is_llmc_line_until(line, resumed_step); });
 }
 
 fs::path prepare(const fs::path& folder, std::optional<std::int64_t> resumed_step) {
   make_folder(folder);
   if (resumed_step) {
-    truncate_metrics(folder / kMetrics, *resumed_step);
+    cut_metrics(folder, *resumed_step);
   } else {
     remove_run(folder);
   }
@@ -108,14 +127,18 @@ bool RunFolder::has_finished(const fs::path& folder) {
   if (!fs::exists(folder / kResult)) return false;
   const auto json = nlohmann::json::parse(read_file(folder / kResult, ExitCode::checkpoint),
                                           nullptr, /*allow_exceptions=*/false);
-  return json.is_object() && json.value("status", "") == "finished";
+  if (!json.is_object()) return false;
+  const auto status = json.find("status");
+  return status != json.end() && *status == "finished";
 }
 
-RunFolder::RunFolder(const fs::path& folder, std::optional<std::int64_t> resumed_step, bool quiet)
-    : folder_(prepare(folder, resumed_step)),
-      quiet_(quiet),
-      metrics_(folder / kMetrics, OutputFile::Mode::append),
-      log_(folder / kLog, OutputFile::Mode::append) {}
+RunFolder::RunFolder(const RunFolderSpec& spec)
+    : folder_(prepare(spec.folder, spec.resumed_step)),
+      quiet_(spec.quiet),
+      metrics_(folder_ / kMetrics, OutputFile::Mode::append),
+      log_(folder_ / kLog, OutputFile::Mode::append) {
+  if (spec.llmc_log) llmc_log_.emplace(folder_ / kLlmcLog, OutputFile::Mode::append);
+}
 
 void RunFolder::write_config(const std::string& toml) {
   write_file_atomically(folder_ / kConfig, toml);
@@ -184,11 +207,13 @@ void RunFolder::training(const StepMetrics& m) {
                                        {"train/grad_norm", m.grad_norm},
                                        {"perf/tokens_per_second", m.tokens_per_second}};
   metrics_.write(line.dump() + "\n");
+  if (llmc_log_) llmc_log_->write(llmc_training_line(m));
 }
 
 void RunFolder::validation(std::int64_t step, double loss) {
   const nlohmann::ordered_json line = {{"step", step}, {"val/loss", loss}};
   metrics_.write(line.dump() + "\n");
+  if (llmc_log_) llmc_log_->write(llmc_validation_line(step, loss));
 }
 
 void RunFolder::metrics(std::int64_t step,

@@ -257,11 +257,11 @@ TEST(Options, ErrorsNameOptionValueAndRemedy) {
       {{"--no-shufle"}, "2: --no-shufle: no such option; did you mean --no-shuffle?"},
       {{"--zebra"}, "2: --zebra: no such option; see lathe train --help"},
       {{"--json"},
-       "2: --json: lathe train does not take it; it belongs to eval, inspect, plan, bench, "
+       "2: --json: lathe train does not take it; it belongs to eval, sample, inspect, plan, bench, "
        "tokenize, train-tokenizer"},
       {{"-x"}, "2: -x: no such option; see lathe train --help"},
       {{"book.txt"}, "2: book.txt: options begin with --; see lathe train --help"},
-      {{"--train", "a\xff.txt"}, "2: --train a\xff.txt: must be UTF-8"},
+      {{"--train", "a\xff.txt"}, "2: --train a\\ufffd.txt: must be UTF-8"},
       {{"--resume=auto", "--overwrite"}, "2: --resume and --overwrite: give one of them"},
   };
   for (const auto& [args, message] : wrong) EXPECT_EQ(train_error(args), message);
@@ -316,6 +316,22 @@ TEST(Options, ConfigFilesAreFlatAndTyped) {
             ": train: must be a string or an array of strings, not a table");
   EXPECT_EQ(error("[optimisation]\nlr = 1\n"),
             ": optimisation: no such option; options stand outside of tables");
+  EXPECT_EQ(error("\"lay\\ners\" = 1\n"), ": lay\\ners: no such option; did you mean layers?");
+  EXPECT_EQ(error("model = \"a\\u001b[2J\"\n").substr(0, 21), ": model a\\u001b[2J: m");
+  EXPECT_EQ(error("\n" + std::string(100000, 'a') + " = 1\n"),
+            ": " + std::string(200, 'a') + "...: no such option; see lathe --help");
+  EXPECT_EQ(error("\na.b.c.d.e.f.g.h.i = 1\n"),
+            ":2: a name of more than 8 parts; an option's has one");
+  EXPECT_EQ(error("a.b.c.d.e.f.g.h = 1\n"), ": a: no such option; options stand outside of tables");
+  // Inside of strings and between values dots are dots.
+  EXPECT_EQ(
+      with("train = ['a.b.c.d.e.f.g.h.i.j.bin', \"\\\".....\", \"\"\"a\"b.........\"\"\"\"\"]\n")
+          .train.size(),
+      3);
+  EXPECT_EQ(error("train = [\"\"\"a\"\"\"\", {b.c.d.e.f.g.h.i.j.k = 1}]\n"),
+            ":1: a name of more than 8 parts; an option's has one");
+  EXPECT_EQ(error("\nx = 'y' # .........\na.'.b=' . \"c\\\"=\".d.e.f.g.h.i.j = 1\n"),
+            ":3: a name of more than 8 parts; an option's has one");
   EXPECT_EQ(error("config = 'other.toml'\n"), ": config: a file of options cannot name another");
   EXPECT_EQ(error("steps = 1\nepochs = 2\n").substr(0, 13), ": epochs 2 an");
   EXPECT_EQ(error("lr = \n").substr(0, 4), ":1: ");
@@ -445,9 +461,13 @@ TEST_F(Resume, TheRunIsTheBaseAndFlagsOverrideIt) {
   EXPECT_EQ(refusal({"--lr", "0.001", "--train", "a.txt", "--heads", "4", "--seq-len=128",
                      "--model", "tiny", "--vocab", "256", "--precision", "fp32"}),
             "no error");
+  // Of several the last one counts.
+  EXPECT_EQ(refusal({"--lr", "2", "--precision", "bf16", "--lr", "0.001", "--precision", "fp32"}),
+            "no error");
 }
 
 TEST_F(Resume, WhatMakesTheRunCannotChange) {
+  EXPECT_EQ(refusal({"--lr", "1e-3", "--lr", "2e-3"}).substr(0, 13), "2: --lr 0.002");
   EXPECT_EQ(refusal({"--lr", "2e-3"}),
             "2: --lr 0.002: the run in RUN has 0.001, which --resume cannot change");
   EXPECT_EQ(refusal({"--train", "b.txt"}),

@@ -340,7 +340,8 @@ TEST(Plot, DegenerateCurves) {
   const Curve cases[] = {line({1}, {5.5}),           line({0}, {0}),
                          line({1, 2, 3}, {2, 2, 2}), line({1, 2}, {1, 1 + 1e-15}),
                          line({1, 2}, {-3, -3}),     line({1, 2}, {1e-300, 1e90}),
-                         line({1, 2}, {1, 1e300}),   line({5, 5}, {1, 2})};
+                         line({1, 2}, {1, 1e300}),   line({5, 5}, {1, 2}),
+                         line({1, 2}, {0, 5e-324})};
   for (const Curve& curve : cases) {
     const PlotSpec spec = spec_of({curve});
     const auto axes = fit_axes(spec, 6, 6);

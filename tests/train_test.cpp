@@ -3,10 +3,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -158,6 +162,43 @@ TEST_F(Train, CutsHalfALineOfMetrics) {
   write_file_atomically(run("run") + "/metrics.jsonl", metrics + "{\"step\":5,\n{\"step\":6,\"tr");
   ASSERT_EQ(train("run", {"--resume"}), 0);
   EXPECT_EQ(metric("run", "train/loss").size(), 8u);
+}
+
+// With the formats of llm.c's llmc/logger.h, from what metrics.jsonl says.
+std::string llmc_lines(const std::string& metrics) {
+  std::string text;
+  std::istringstream lines(metrics);
+  for (std::string line; std::getline(lines, line);) {
+    const auto json = nlohmann::json::parse(line);
+    std::array<char, 100> row{};
+    if (json.contains("val/loss")) {
+      std::snprintf(row.data(), row.size(), "s:%d tel:%.4f\n", json.at("step").get<int>(),
+                    json.at("val/loss").get<double>());
+    } else {
+      std::snprintf(row.data(), row.size(), "s:%d trl:%.4f lr:%.6f norm:%.2f\n",
+                    json.at("step").get<int>() - 1, json.at("train/loss").get<double>(),
+                    json.at("train/lr").get<double>(), json.at("train/grad_norm").get<double>());
+    }
+    text += row.data();
+  }
+  return text;
+}
+
+TEST_F(Train, WritesAndCutsLlmcsLog) {
+  ASSERT_EQ(train("run", {"--llmc-log", "--checkpoint-every=3", "--keep=0"}), 0);
+  const std::string whole = file("run", "main.log");
+  EXPECT_EQ(whole, llmc_lines(file("run", "metrics.jsonl")));
+  EXPECT_EQ(std::ranges::count(whole, '\n'), 8 + 3);
+  // Of step 6 the validation stays, and of the steps behind it nothing.
+  fs::remove_all(run("run") + "/checkpoints/step-00000008");
+  write_file_atomically(run("run") + "/main.log", whole + "s:8 tr");
+  ASSERT_EQ(train("run", {"--resume", "--stop-at-step=7"}), 0);
+  EXPECT_EQ(file("run", "main.log"), llmc_lines(file("run", "metrics.jsonl")));
+  const std::string until_7 = file("run", "main.log");
+  ASSERT_EQ(train("run", {"--resume", "--no-llmc-log"}), 0);
+  EXPECT_EQ(file("run", "main.log"), until_7);
+  ASSERT_EQ(train("run", {"--overwrite"}), 0);
+  EXPECT_FALSE(fs::exists(run("run") + "/main.log"));
 }
 
 TEST_F(Train, ResumesWithAnotherMicroBatchInTheSameOrder) {

@@ -1,5 +1,5 @@
-// A run's folder: config.toml, metrics.jsonl, log.txt, result.json, samples/, checkpoints/.
-// docs/formats.md says what is in each.
+// A run's folder: config.toml, metrics.jsonl, log.txt, main.log, result.json, samples/,
+// checkpoints/. docs/formats.md says what is in each.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +39,13 @@ struct RunResult {
   std::string precision, device, checkpoint;
 };
 
+struct RunFolderSpec {
+  std::filesystem::path folder;
+  std::optional<std::int64_t> resumed_step;  // nullopt: a new run
+  bool quiet;                                // nothing on stdout
+  bool llmc_log;                             // main.log too
+};
+
 class RunFolder {
  public:
   // Refuses a folder that holds something, unless it is a run's and `overwrite` or `resumes` says
@@ -53,8 +60,7 @@ class RunFolder {
 
   // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
   // `resumed_step`. Errors: storage.
-  RunFolder(const std::filesystem::path& folder, std::optional<std::int64_t> resumed_step,
-            bool quiet);
+  explicit RunFolder(const RunFolderSpec& spec);
 
   const std::filesystem::path& path() const { return folder_; }
   void write_config(const std::string& toml);
@@ -73,6 +79,7 @@ class RunFolder {
   std::filesystem::path folder_;
   bool quiet_;
   OutputFile metrics_, log_;
+  std::optional<OutputFile> llmc_log_;
 };
 
 }  // namespace lathe

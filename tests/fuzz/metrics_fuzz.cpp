@@ -1,0 +1,44 @@
+// metrics.jsonl: drawn, described, and cut when a run goes on; and main.log, cut with it.
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "describe.h"
+#include "fuzz_file.h"
+#include "lathe/plot.h"
+#include "lathe/run_folder.h"
+
+namespace lathe {
+namespace {
+
+void draw(const std::filesystem::path& path) {
+  const PlotSpec spec{.title = "loss",
+                      .x_label = "step",
+                      .y_label = "nats",
+                      .curves = read_curves(path.string()),
+                      .floor = std::nullopt,
+                      .floor_label = ""};
+  constexpr int kColumns = 80, kRows = 20;
+  plot_terminal(spec, kColumns, kRows);
+  plot_svg(spec);
+}
+
+void cut(const std::filesystem::path& path) {
+  constexpr std::int64_t kResumedStep = 2;
+  const RunFolder resumed({.folder = path.parent_path(),
+                           .resumed_step = kResumedStep,
+                           .quiet = true,
+                           .llmc_log = false});
+}
+
+}  // namespace
+}  // namespace lathe
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const lathe::fuzz::FuzzFile file("metrics.jsonl", {data, size});
+  file.check(lathe::draw);
+  file.check([](const auto& path) { lathe::describe_metrics(path); });
+  const lathe::fuzz::FuzzFile llmc_log("main.log", {data, size});
+  file.check(lathe::cut);
+  return 0;
+}
