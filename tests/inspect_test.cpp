@@ -7,6 +7,7 @@
 #include "lathe/commands.h"
 #include "support/error_of.h"
 #include "support/host_backend.h"
+#include "support/plain_model.h"
 #include "support/sample_checkpoint.h"
 #include "support/shards.h"
 #include "support/temp_dir.h"
@@ -135,6 +136,64 @@ TEST(Inspect, ExplainsACheckpoint) {
   EXPECT_EQ(damaged.text, "");
   EXPECT_TRUE(damaged.error.starts_with("exit 4: " + folder + "/model.safetensors: 99 bytes, "))
       << damaged.error;
+}
+
+constexpr ModelConfig kOdd = {.layers = 2, .heads = 3, .channels = 21, .context = 13, .vocab = 61};
+
+TEST(Inspect, ExplainsAModelOfHuggingFace) {
+  const TempDir folder;
+  const auto model = test::random_plain_model(kOdd, 1);
+  const std::string path = folder / "hf";
+  test::write_hugging_face_folder(path, model, {.type = "BF16", .prefix = "", .masks = true});
+  folder.write("hf/merges.txt", "x");
+  const json facts = facts_of(path);
+  EXPECT_EQ(facts["kind"], "Hugging Face GPT-2");
+  EXPECT_EQ(facts["precision"], "bf16");
+  EXPECT_EQ(facts["tokenizer"], "none");
+  EXPECT_EQ(facts["tokenizer_files"], json({"merges.txt"}));
+  EXPECT_EQ(facts["end_of_text"], 7);
+  EXPECT_EQ(facts["parameters"], 12726);
+  EXPECT_EQ(facts["model"]["context"], 13);
+  EXPECT_EQ(facts["file_bytes"]["model.safetensors"], fs::file_size(path + "/model.safetensors"));
+  EXPECT_EQ(facts["tensors"].size(), 28u + 4u);
+  const auto& values = model.parameters.at("final_ln.gain");
+  const json& tensor = facts["tensors"][29];
+  EXPECT_EQ(tensor["name"], "ln_f.weight");
+  EXPECT_EQ(tensor["max"].get<float>(), *std::max_element(values.begin(), values.end()));
+  json by_config = facts_of(path + "/config.json");
+  by_config["path"] = path;
+  EXPECT_EQ(by_config, facts);
+  fs::resize_file(path + "/model.safetensors", 99);
+  EXPECT_TRUE(inspect({path}, false).error.starts_with("exit 4: " + path + "/model.safetensors: "));
+}
+
+TEST(Inspect, ExplainsAModelOfLlmc) {
+  const TempDir folder;
+  const auto model = test::random_plain_model(kOdd, 2);
+  for (const float padding : {0.0f, 1.0f}) {
+    for (const char* name : {"a.bin", "model"}) {  // by magic number alone
+      const json facts = facts_of(folder.write(
+          name, test::llmc_model_bytes(model, {.padded_vocab = 100, .padding = padding})));
+      EXPECT_EQ(facts["kind"], "llm.c model");
+      EXPECT_EQ(facts["precision"], "fp32");
+      EXPECT_EQ(facts["parameters"], 12726);
+      EXPECT_EQ(facts["padded_vocab"], 100);
+      EXPECT_EQ(facts["padding_is_zero"], padding == 0);
+      ASSERT_EQ(facts["tensors"].size(), 16u);
+      EXPECT_EQ(facts["tensors"][0]["shape"], json({100, 21}));
+      EXPECT_EQ(facts["tensors"][0]["elements"], 61 * 21);
+      EXPECT_EQ(facts["tensors"][4]["name"], "qkvw");
+      EXPECT_EQ(facts["tensors"][4]["shape"], json({2, 63, 21}));
+      double least = INFINITY;
+      for (const char* block : {"blocks.0.", "blocks.1."}) {
+        const auto& values = model.parameters.at(std::string(block) + "mlp.proj.bias");
+        least = std::min<double>(least, *std::min_element(values.begin(), values.end()));
+      }
+      EXPECT_EQ(facts["tensors"][13]["min"], least);
+    }
+  }
+  const std::string cut = folder.write("a.bin", test::llmc_model_bytes(model, {}).substr(0, 2000));
+  EXPECT_EQ(inspect({cut}, false).error.substr(0, 6), "exit 4");
 }
 
 TEST(Inspect, ExplainsAShard) {
