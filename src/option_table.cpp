@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lathe/tokenize.h"
+
 namespace lathe {
 namespace {
 
@@ -81,7 +83,7 @@ const OptionSpec kOptions[] = {
     {.name = "text-field",
      .member = &Options::text_field,
      .value = "NAME",
-     .initial = "text",
+     .initial = kDefaultTextField,
      .group = data,
      .commands = kTraining | kEval | kReadingText,
      .on_resume = fixed,

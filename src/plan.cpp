@@ -84,8 +84,10 @@ int plan_command(const Options& given) {
   const std::optional<std::int64_t> new_text_vocab = vocab_of_new_text(options);
   const bool has_data = !options.train.empty() || options.model == "tiny";
   std::optional<TrainingData> data;
-  if (has_data && !new_text_vocab)
-    data = open_training_data(options, {.tokenizer = options.tokenizer, .token_keys = {}});
+  if (has_data && !new_text_vocab) {
+    data = open_training_data(
+        options, {.tokenizer = options.tokenizer, .token_keys = {}, .may_tokenize = false});
+  }
   const std::int64_t data_vocab =
       data ? data->vocab : new_text_vocab.value_or(assumed_vocab(options.model));
   const ModelConfig config =

@@ -152,10 +152,8 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                                 .quiet = options_.quiet,
                                 .llmc_log = options_.llmc_log});
   folder_->write_config(to_toml(options_));
-  if (!start) {
-    folder_->write_token_keys(data_.token_keys);
-    if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
-  }
+  if (!start) folder_->write_token_keys(data_.token_keys);
+  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
