@@ -82,11 +82,11 @@ class Folder {
                      .folder = path()});
     EXPECT_EQ(made.exit_code, 0) << made.err;
     if (made.exit_code != 0) return;
-    const ProcessResult of_shards =
-        run_process({.arguments = lathe_arguments(
-                         "train --train good.bin --vocab 2000 --layers 1 --heads 1 --channels 8 "
-                         "--context 16 --micro-batch 1 --steps 1 --out numbers --quiet --threads 1"),
-                     .folder = path()});
+    const ProcessResult of_shards = run_process(
+        {.arguments = lathe_arguments(
+             "train --train good.bin --vocab 2000 --layers 1 --heads 1 --channels 8 "
+             "--context 16 --micro-batch 1 --steps 1 --out numbers --quiet --threads 1"),
+         .folder = path()});
     EXPECT_EQ(of_shards.exit_code, 0) << of_shards.err;
     copy_run("damaged");
     flip_byte(path() / "damaged/checkpoints/step-00000001/model.safetensors");
