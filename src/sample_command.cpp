@@ -141,33 +141,44 @@ struct Times {
   double start = now(), first_token = 0, end = 0;
 };
 
-nlohmann::ordered_json to_json(const Options& options, const ModelInfo& info, const Prompt& prompt,
-                               const SampleSpec& spec, const Tokenizer* tokenizer,
-                               const std::vector<std::vector<std::int32_t>>& samples,
-                               const Times& times) {
+// What there is to say of samples.
+struct Report {
+  const Options& options;
+  const ModelInfo& info;
+  const Prompt& prompt;
+  const SampleSpec& spec;
+  const Tokenizer* tokenizer;
+  const std::vector<std::vector<std::int32_t>>& samples;
+  Times times;
+};
+
+nlohmann::ordered_json to_json(const Report& report) {
   using Json = nlohmann::ordered_json;
+  const SampleSpec& spec = report.spec;
   Json list = Json::array();
   std::size_t count = 0;
-  for (const std::vector<std::int32_t>& tokens : samples) {
+  for (const std::vector<std::int32_t>& tokens : report.samples) {
     count += tokens.size();
     const bool has_ended = !tokens.empty() && tokens.back() == spec.end;
-    list.push_back({{"text", tokenizer == nullptr ? Json() : Json(decode(*tokenizer, tokens))},
-                    {"tokens", tokens},
-                    {"ended_by", has_ended ? "end_of_text" : "max_tokens"}});
+    list.push_back(
+        {{"text", report.tokenizer == nullptr ? Json() : Json(decode(*report.tokenizer, tokens))},
+         {"tokens", tokens},
+         {"ended_by", has_ended ? "end_of_text" : "max_tokens"}});
   }
-  return {{"checkpoint", info.path.string()},
-          {"prompt", prompt.text},
+  const double seconds = report.times.end - report.times.start;
+  return {{"checkpoint", report.info.path.string()},
+          {"prompt", report.prompt.text},
           {"prompt_tokens", spec.prompt.size()},
           {"seed", spec.seed},
           {"temperature", spec.sampler.temperature},
           {"top_k", spec.sampler.top_k},
           {"top_p", spec.sampler.top_p},
-          {"kv_cache", options.kv_cache},
+          {"kv_cache", report.options.kv_cache},
           {"samples", list},
           {"tokens", count},
-          {"seconds", times.end - times.start},
-          {"seconds_to_first_token", times.first_token - times.start},
-          {"tokens_per_second", static_cast<double>(count) / (times.end - times.start)}};
+          {"seconds", seconds},
+          {"seconds_to_first_token", report.times.first_token - report.times.start},
+          {"tokens_per_second", static_cast<double>(count) / seconds}};
 }
 
 std::unique_ptr<Decoder> make_decoder(const Options& options, LoadedModel& loaded) {
@@ -208,7 +219,13 @@ int sample_command(const Options& options) {
   if (printer) {
     printer->finish();
   } else {
-    const auto json = to_json(options, loaded.info, prompt, spec, tokenizer.get(), samples, times);
+    const auto json = to_json({.options = options,
+                               .info = loaded.info,
+                               .prompt = prompt,
+                               .spec = spec,
+                               .tokenizer = tokenizer.get(),
+                               .samples = samples,
+                               .times = times});
     // Bytes that are no UTF-8 have no place in JSON; the tokens tell what they are.
     fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   }
