@@ -13,6 +13,9 @@
 
 namespace lathe {
 
+inline constexpr std::string_view kGpt2Sha256 =  // of GPT-2's vocab.bpe
+    "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5";
+
 // These files write each byte as a character that can be seen, its symbol.
 std::string symbols_of_bytes(std::string_view bytes);
 std::optional<std::string> bytes_of_symbols(std::string_view symbols);  // nullopt: not all are
@@ -51,6 +54,7 @@ struct WrittenMerge {
 class MergeList {
  public:
   explicit MergeList(BpeVocabulary& vocabulary);  // with the tokens that there are
+  void expect(std::size_t merges);                // room for so many more
   void add_token(const std::string& bytes, const MergePlace& place);  // with the next id
   void add(const WrittenMerge& merge, const MergePlace& place);
   // A line of merges.txt.

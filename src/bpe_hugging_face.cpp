@@ -14,10 +14,16 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::int64_t kMostTokens = 10'000'000;  // a damaged id must not ask for much memory
+constexpr std::int64_t kMostTokens = 1'000'000;  // a damaged id must not ask for much memory
 
 [[noreturn]] void refuse(const std::string& source, const std::string& reason) {
   throw Error(ExitCode::data, fmt::format("{}: {}", source, reason));
+}
+
+// A value for an error message: ASCII, cut short.
+std::string shown(const json& value) {
+  constexpr bool kAsciiOnly = true;
+  return value.dump(-1, ' ', kAsciiOnly).substr(0, 60);
 }
 
 std::size_t checked_id(const json& id, const std::string& token, const std::string& source) {
@@ -25,7 +31,7 @@ std::size_t checked_id(const json& id, const std::string& token, const std::stri
     return id.get<std::size_t>();
   }
   refuse(source, fmt::format("the id of {} must be a whole number below {}, not {}", quote(token),
-                             kMostTokens, id.dump().substr(0, 40)));
+                             kMostTokens, shown(id)));
 }
 
 // The tokens of a map of names to ids.
@@ -89,7 +95,7 @@ void require(const json& object, const char* key, const std::vector<json>& allow
              const std::string& source) {
   if (!object.contains(key) || std::ranges::count(allowed, object.at(key)) > 0) return;
   refuse(source, fmt::format("\"{}\" must be {}, which is all that Lathe knows, not {}", key,
-                             allowed.front().dump(), object.at(key).dump().substr(0, 60)));
+                             allowed.front().dump(), shown(object.at(key))));
 }
 
 void check_pre_tokenizer(const json& pre_tokenizer, const std::string& source) {

@@ -98,6 +98,13 @@ std::int32_t MergeList::id(const std::string& bytes, const MergePlace& place) co
   refuse(place, fmt::format("{} is not a token", quote(symbols_of_bytes(bytes))));
 }
 
+void MergeList::expect(std::size_t merges) {
+  ids_.reserve(ids_.size() + merges);
+  pairs_.reserve(pairs_.size() + merges);
+  vocabulary_.tokens.reserve(vocabulary_.tokens.size() + merges);
+  vocabulary_.merges.reserve(vocabulary_.merges.size() + merges);
+}
+
 void MergeList::add_token(const std::string& bytes, const MergePlace& place) {
   const auto id = static_cast<std::int32_t>(vocabulary_.tokens.size());
   if (!ids_.emplace(bytes, id).second) {
@@ -132,6 +139,7 @@ WrittenMerge MergeList::parse(std::string_view line, const MergePlace& place) {
 
 void add_merge_lines(const NamedText& file, MergeList& list, TokensOfMerges tokens) {
   std::string_view rest = file.text;
+  list.expect(static_cast<std::size_t>(std::ranges::count(rest, '\n')));
   for (std::size_t number = 1; !rest.empty(); ++number) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
     const std::string_view line = rest.substr(0, end);
@@ -148,6 +156,9 @@ BpeVocabulary parse_merges(const NamedText& file) {
   BpeVocabulary vocabulary = byte_vocabulary();
   MergeList list(vocabulary);
   add_merge_lines(file, list, TokensOfMerges::follow);
+  if (vocabulary.merges.empty()) {
+    throw Error(ExitCode::data, fmt::format("{}: has no merges", file.name));
+  }
   vocabulary.end_of_text = static_cast<std::int32_t>(vocabulary.tokens.size());
   vocabulary.tokens.emplace_back();
   return vocabulary;

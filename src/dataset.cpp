@@ -132,7 +132,7 @@ std::string saved_tokenizer_name(const Tokenizer& tokenizer) {
 
 void save_tokenizer(const Tokenizer& tokenizer, const fs::path& folder) {
   const std::string name = saved_tokenizer_name(tokenizer);
-  if (is_known_everywhere(name)) return;
+  if (is_known_everywhere(name) || fs::exists(folder / name)) return;
   if (name == kTokenizerFile) {
     return write_file_atomically(folder / name, read_file(tokenizer.name(), ExitCode::usage));
   }

@@ -129,7 +129,8 @@ class Learner {
       result_.merges.push_back({.left = left, .right = right, .merged = merged});
     }
     std::vector<Place> places = std::exchange(occurrences.places, {});
-    std::ranges::sort(places);  // of overlapping ones, the leftmost first
+    // The leftmost of overlapping ones first; only a token made twice puts them out of order.
+    std::ranges::sort(places);
     for (const Place at : places) {
       const Node& node = nodes_[at];
       const bool is_there =

@@ -17,8 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kGpt2Variable = "LATHE_GPT2_VOCAB";
-constexpr std::string_view kGpt2Sha256 =
-    "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5";
 constexpr std::string_view kGpt2Address =
     "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe";
 

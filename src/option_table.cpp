@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lathe/tokenize.h"
+
 namespace lathe {
 namespace {
 
@@ -29,6 +31,7 @@ constexpr IntegerRange kPositions = {.least = 1, .most = 1'048'576};
 constexpr RealRange kAboveZero = {.least_included = false};
 constexpr RealRange kNormalFloat = {.least = 1.2e-38};  // kernels take it as fp32
 constexpr RealRange kFraction = {.most = 1};
+constexpr RealRange kShare = {.most = 1, .least_included = false};
 constexpr IntegerRange kShardTokens = {.least = 1, .most = 2'147'483'647};  // an int32 counts them
 constexpr RealRange kBelowOne = {.most = 1, .most_included = false};
 
@@ -80,7 +83,7 @@ const OptionSpec kOptions[] = {
     {.name = "text-field",
      .member = &Options::text_field,
      .value = "NAME",
-     .initial = "text",
+     .initial = kDefaultTextField,
      .group = data,
      .commands = kTraining | kEval | kReadingText,
      .on_resume = fixed,
@@ -494,6 +497,20 @@ const OptionSpec kOptions[] = {
      .group = output,
      .commands = kSample,
      .help = "Text to continue"},
+    {.name = "prompt-file",
+     .member = &Options::prompt_file,
+     .value = "FILE",
+     .group = output,
+     .commands = kSample,
+     .help = "File of the text to continue, to its last byte; - reads stdin"},
+    {.name = "samples",
+     .member = &Options::samples,
+     .value = "N",
+     .initial = "1",
+     .integers = kSequences,
+     .group = output,
+     .commands = kSample,
+     .help = "Continuations to make; each is the same however many there are"},
     {.name = "max-tokens",
      .member = &Options::max_tokens,
      .value = "N",
@@ -501,7 +518,7 @@ const OptionSpec kOptions[] = {
      .integers = kPositive,
      .group = output,
      .commands = kSample,
-     .help = "Tokens to make"},
+     .help = "Tokens to make of each sample"},
     {.name = "temperature",
      .member = &Options::temperature,
      .value = "X",
@@ -516,6 +533,28 @@ const OptionSpec kOptions[] = {
      .group = output,
      .commands = kSample,
      .help = "Sample among the N likeliest tokens; 0 among all"},
+    {.name = "top-p",
+     .member = &Options::top_p,
+     .value = "X",
+     .initial = "1",
+     .reals = kShare,
+     .group = output,
+     .commands = kSample,
+     .help = "Of those, among the likeliest that together have probability X; 1 among all"},
+    {.name = "stop-at-end",
+     .member = &Options::stop_at_end,
+     .initial = "true",
+     .group = output,
+     .commands = kSample,
+     .help = "End a sample at the end-of-text token; --no-stop-at-end goes on"},
+    {.name = "kv-cache",
+     .member = &Options::kv_cache,
+     .initial = "true",
+     .group = output,
+     .commands = kSample,
+     .help =
+         "Keep keys and values of earlier positions; --no-kv-cache computes them anew for every "
+         "token"},
     {.name = "svg",
      .member = &Options::svg,
      .value = "FILE",
@@ -525,7 +564,7 @@ const OptionSpec kOptions[] = {
     {.name = "json",
      .member = &Options::json,
      .group = output,
-     .commands = kEval | kInspect | kPlan | kBench | kReadingText,
+     .commands = kEval | kSample | kInspect | kPlan | kBench | kReadingText,
      .help = "Print one JSON object"},
     {.name = "shard-tokens",
      .member = &Options::shard_tokens,

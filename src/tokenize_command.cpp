@@ -69,11 +69,10 @@ int tokenize_command(const Options& options) {
   const DatasetSpec spec = dataset_spec(options);
   const auto tokenizer = open_tokenizer(options.tokenizer);
   tokenizer->make_encoder();  // what cannot encode is refused before anything is made
-  TextReader(
-      {.paths = spec.text.paths,
-       .lines = spec.text.lines,
-       .document_separator = spec.text.document_separator,
-       .validation_fraction = spec.text.validation_fraction});  // and so is what is not there
+  const TextReader are_there({.paths = spec.text.paths,  // and so is what is not there
+                              .lines = spec.text.lines,
+                              .document_separator = spec.text.document_separator,
+                              .validation_fraction = spec.text.validation_fraction});
   check_dataset_folder(options.out, options.overwrite);
   watch_stop_signals();
   const Clock::time_point start = Clock::now();

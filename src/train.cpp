@@ -88,6 +88,7 @@ class Trainer {
   ScheduleSpec schedule_;
   std::unique_ptr<Backend> backend_;
   Gpt2 model_;
+  CachedDecoder decoder_;  // of samples
   AdamW adamw_;
   TrainState state_;
   bool is_new_;
@@ -116,6 +117,7 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                 .total_steps = horizon_.steps},
       backend_(make_training_backend(options, config_)),
       model_(*backend_, config_, training_model_options(options)),
+      decoder_(*backend_, model_, /*sequences=*/1),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
              adamw_options(options)),
       is_new_(!start),
@@ -150,10 +152,8 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                                 .quiet = options_.quiet,
                                 .llmc_log = options_.llmc_log});
   folder_->write_config(to_toml(options_));
-  if (!start) {
-    folder_->write_token_keys(data_.token_keys);
-    if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
-  }
+  if (!start) folder_->write_token_keys(data_.token_keys);
+  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
@@ -347,13 +347,13 @@ void Trainer::show_sample() {
   const std::int32_t first = tokenizer != nullptr ? tokenizer->first_token()
                                                   : first_token(/*is_text=*/false, config_.vocab);
   std::vector<std::int32_t> tokens;
-  generate(model_,
+  generate(decoder_,
            {.prompt = {std::min(first, static_cast<std::int32_t>(config_.vocab - 1))},
             .max_tokens = kTokens,
-            .temperature = 0.8,
-            .top_k = 0,
-            .seed = options_.seed},
-           [&](std::int32_t token) { tokens.push_back(token); });
+            .sampler = {.temperature = 0.8},
+            .seed = options_.seed,
+            .end = std::nullopt},
+           [&](std::int64_t, std::int32_t token) { tokens.push_back(token); });
   const std::string text = tokenizer != nullptr ? shown(decode(*tokenizer, tokens))
                                                 : readable(tokens, /*is_text=*/false);
   folder_->write_sample(state_.step, text + "\n");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <exception>
 #include <nlohmann/json.hpp>
 
 #include "known_tokenizer.h"
@@ -186,6 +187,7 @@ void open_val(const Options& options, const Files& files, const DataOrigin& orig
     return;
   }
   const CacheSpec spec = cache_spec(options, "--val", files.val, 0, origin);
+  if (!origin.may_tokenize && !find_tokens(spec, *data.tokenizer)) return;
   const CachedTokens cached = find_or_make_tokens(spec, *data.tokenizer);
   data.val = {.files = open_part(options, spec, cached, Part::training), .floor = {}};
   data.messages.push_back(cached.message);
@@ -213,7 +215,7 @@ TrainingData given_files(const Options& options, const DataOrigin& origin) {
 // Tokens of a text from its start, until there are enough or it ends.
 std::vector<std::uint16_t> first_tokens(const TextSpec& text, const Tokenizer& tokenizer,
                                         std::int64_t enough) {
-  struct HasEnough {};
+  struct HasEnough : std::exception {};  // the one way to end tokenize() early
   class Sink final : public TokenSink {
    public:
     explicit Sink(std::int64_t most) : enough_(most) {}
@@ -231,7 +233,8 @@ std::vector<std::uint16_t> first_tokens(const TextSpec& text, const Tokenizer& t
   Sink sink(enough);
   try {
     tokenize(text, tokenizer, sink);
-  } catch (const HasEnough&) {  // the one way to end it early
+  } catch (const HasEnough&) {
+    return sink.take();
   }
   return sink.take();
 }

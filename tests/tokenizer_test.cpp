@@ -231,6 +231,20 @@ TEST(Words, AreThoseOfTheRegularExpression) {
   });
 }
 
+// Overlong forms of letters and blanks, surrogates, beyond the last character, cut short.
+TEST(Words, OfNoCharacterAreOnesOfOthers) {
+  for (const std::string bytes :
+       {"\xC1\x81", "\xC0\xA0", "\xE0\x81\x81", "\xE0\x80\xA0", "\xF0\x80\x81\x81",
+        "\xF0\x80\x80\xA0", "\xF0\x83\xA9\xA9", "\xED\xA0\x80", "\xF4\x90\x80\x80",
+        "\xF7\xBF\xBF\xBF", "\xF8\x88\x80\x80\x80", "\xFF", "\x80", "\xC3", "\xE4\xB8"}) {
+    const std::string text = "a" + bytes + "b";
+    const char* const end = text.data() + text.size();
+    EXPECT_EQ(word_end(text.data(), end), text.data() + 1) << bytes;
+    EXPECT_EQ(word_end(text.data() + 1, end), end - 1) << bytes;
+    EXPECT_EQ(word_end(text.data() + 1, end - 1), end - 1) << bytes;
+  }
+}
+
 // The tokens of a text cut where the text reader cuts are those of the whole.
 TEST(Words, EndWhereTextIsCut) {
   Random random(3);

@@ -46,7 +46,7 @@ std::string dataset_text(const Dataset& dataset);  // of dataset.json
 // beside them, as the folder "tokenizer".
 std::string saved_tokenizer_name(const Tokenizer& tokenizer);
 
-// Saves it into `folder`, if it is one that is saved. Errors: storage.
+// Saves it into `folder`, if it is one that is saved and is not there yet. Errors: storage.
 void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& folder);
 
 // The tokenizer that files in `folder` call by this name. Errors: as open_tokenizer.

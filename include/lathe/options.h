@@ -73,11 +73,12 @@ struct Options {
   std::vector<std::string> paths;  // positional: inspect, tokenize FILES, plot RUNS, convert MODEL
   std::string checkpoint;          // eval, sample: a model of any kind that open_model() knows
   std::string to;                  // convert: hf | llmc | lathe
-  std::string prompt;
-  std::int64_t max_tokens = 0, top_k = 0;  // top_k 0: all
-  double temperature = 0;
+  std::string prompt, prompt_file;                      // prompt_file "-": stdin
+  std::int64_t samples = 0, max_tokens = 0, top_k = 0;  // top_k 0: all
+  double temperature = 0, top_p = 0;
+  bool kv_cache = false, stop_at_end = false;
   std::string svg;    // plot: file to write
-  bool json = false;  // eval, inspect, plan, bench, tokenize: one object on stdout
+  bool json = false;  // eval, sample, inspect, plan, bench, tokenize: one object on stdout
   std::int64_t shard_tokens = 0;
   double val_fraction = -1;  // below 0: the first shard validates
 

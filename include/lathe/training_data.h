@@ -35,13 +35,14 @@ struct TrainingData {
 struct DataOrigin {
   std::string tokenizer;                          // of its checkpoint
   std::map<std::string, std::string> token_keys;  // of its tokens.json
+  bool may_tokenize = true;  // a plan may not: it goes without a --val that is not tokenised yet
 };
 
 // Opens and checks everything before a run makes anything, but for the cache of its tokens. Errors:
 // data, usage, storage.
 TrainingData open_training_data(const Options& options, const DataOrigin& origin);
 
-// The vocabulary of a text that this would tokenise first; nullopt: there is nothing to tokenise.
+// The vocabulary of a --train that this would tokenise first; nullopt: it would not.
 std::optional<std::int64_t> vocab_of_new_text(const Options& options);
 
 // The data of `lathe eval`: --val, or the embedded stories' validation part without it. Of text

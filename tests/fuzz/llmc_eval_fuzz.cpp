@@ -1,15 +1,12 @@
-// Evaluation files of llm.c: whatever the bytes are, they are read or refused.
+// Evaluation files of llm.c.
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
-#include "lathe/error.h"
-#include "lathe/multiple_choice.h"
+#include "describe.h"
+#include "fuzz_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  try {
-    lathe::parse_llmc_evaluation(std::as_bytes(std::span(data, size)), "input");
-  } catch (const lathe::Error&) {
-  }
+  const lathe::fuzz::FuzzFile file("task.bin", {data, size});
+  file.check([](const auto& path) { lathe::describe_multiple_choice(path); });
   return 0;
 }
