@@ -70,10 +70,10 @@ struct Options {
   std::string profile_steps;  // "A:B"; parse_step_range
 
   // Other commands
-  std::vector<std::string> paths;  // positional: inspect, tokenize FILES, plot RUNS, convert MODEL
-  std::string checkpoint;          // eval, sample: a model of any kind that open_model() knows
-  std::string to;                  // convert: hf | llmc | lathe
-  std::string prompt, prompt_file;                      // prompt_file "-": stdin
+  std::vector<std::string> paths;   // positional: inspect, tokenize FILES, plot RUNS, convert MODEL
+  std::string checkpoint;           // eval, sample: a model of any kind that open_model() knows
+  std::string to;                   // convert: hf | llmc | lathe
+  std::string prompt, prompt_file;  // prompt_file "-": stdin
   std::int64_t samples = 0, max_tokens = 0, top_k = 0;  // top_k 0: all
   double temperature = 0, top_p = 0;
   bool kv_cache = false, stop_at_end = false;
