@@ -68,6 +68,13 @@ const Setting* find(std::span<const Level> levels, OptionMember member) {
   return found;
 }
 
+// What --init-from brings (open_initial_model), unless it is said.
+void leave_to_initial_model(Options& options, std::span<const Level> levels) {
+  if (options.init_from.empty()) return;
+  if (find(levels, &Options::model) == nullptr) options.model.clear();
+  if (find(levels, &Options::tokenizer) == nullptr) options.tokenizer.clear();
+}
+
 fs::path config_of(const fs::path& run) {
   return run / "config.toml";
 }
@@ -133,7 +140,9 @@ void add_resumed(std::vector<Level>& levels, const Options& said) {
                             out->origin, said.out));
   }
   const std::vector<Level> base = {read_toml(Command::train, config_of(*run))};
-  check_fixed(merge(base), levels, *run);
+  Options saved = merge(base);
+  leave_to_initial_model(saved, base);
+  check_fixed(saved, levels, *run);
   levels.insert(levels.begin(), base.front());
   levels.push_back({{find_option("out"), {run->string()}, "--resume"}});
 }
@@ -181,11 +190,7 @@ Options parse_options(Command command, std::span<const std::string> args,
   levels.insert(levels.begin(), preset(command, merge(levels)));
   Options options = merge(levels);
   options.paths = std::move(line.paths);
-  // What --init-from brings, unless it is said (open_initial_model).
-  if (!options.init_from.empty()) {
-    if (find(levels, &Options::model) == nullptr) options.model.clear();
-    if (find(levels, &Options::tokenizer) == nullptr) options.tokenizer.clear();
-  }
+  leave_to_initial_model(options, levels);
   return options;
 }
 
