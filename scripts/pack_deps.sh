@@ -19,6 +19,7 @@ packages=(
   nlohmann-json3-dev
   libtomlplusplus-dev libtomlplusplus3
   libxxhash-dev libxxhash0
+  libmd-dev libmd0
   libgtest-dev
 )
 

@@ -118,15 +118,15 @@ void publish(const fs::path& partial, const fs::path& final) {
 
 // Name, shape and type of every tensor that a whole checkpoint has in one of its files.
 std::vector<TensorInfo> expected_tensors(const CheckpointState& state, std::string_view file) {
-  const DType compute = state.precision == "bf16" ? DType::bf16 : DType::fp32;
+  const StoredType compute = state.precision == "bf16" ? StoredType::bf16 : StoredType::fp32;
   std::vector<std::string> prefixes = {""};
   if (file == kOptimizerFile) prefixes = {"m.", "v."};
-  if (file == kOptimizerFile && compute == DType::bf16) prefixes.emplace_back("master.");
+  if (file == kOptimizerFile && compute == StoredType::bf16) prefixes.emplace_back("master.");
   std::vector<TensorInfo> expected;
   for (const ParameterSpec& spec : parameter_specs(state.config)) {
     for (const std::string& prefix : prefixes) {
       expected.push_back({.name = prefix + spec.name,
-                          .type = file == kOptimizerFile ? DType::fp32 : compute,
+                          .type = file == kOptimizerFile ? StoredType::fp32 : compute,
                           .shape = spec.shape,
                           .begin = 0,
                           .end = 0});
@@ -175,6 +175,11 @@ void verify_tensors(const fs::path& path, const CheckpointState& state) {
   }
 }
 
+// As --tokenizer takes it: a path in state.json is relative to the checkpoint.
+std::string usable_tokenizer(const std::string& name, const fs::path& folder) {
+  return name.find('/') == name.npos ? name : (folder / name).string();
+}
+
 CheckpointInfo open_folder(const fs::path& folder) {
   const CheckpointState state = read_state(folder / kStateFile);
   if (const auto step = step_of(folder); step && *step != state.train.step) {
@@ -188,7 +193,7 @@ CheckpointInfo open_folder(const fs::path& folder) {
   return {.folder = folder,
           .config = state.config,
           .precision = state.precision,
-          .tokenizer = state.tokenizer,
+          .tokenizer = usable_tokenizer(state.tokenizer, folder),
           .state = state.train,
           .plans = state.plans};
 }

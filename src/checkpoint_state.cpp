@@ -136,10 +136,8 @@ void verify_checksum(const StateReader& reader, std::string_view text) {
 }
 
 void validate_content(const StateReader& reader, const CheckpointState& state) {
-  try {
-    validate(state.config);
-  } catch (const Error& error) {
-    reader.refuse(fmt::format("model cannot be: {}", error.what()));
+  if (const auto problem = find_size_problem(state.config, {})) {
+    reader.refuse(fmt::format("model cannot be: {}", *problem));
   }
   if (state.precision != "fp32" && state.precision != "bf16") {
     reader.refuse(fmt::format("precision {}, must be fp32 or bf16", quote(state.precision)));

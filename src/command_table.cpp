@@ -15,15 +15,16 @@ constexpr CommandSpec kCommands[] = {
      .example = "lathe train --train 'data/*.txt' --model gpt2 --tokens 10M --out runs/first"},
     {.id = Command::eval,
      .name = "eval",
-     .summary = "Measure the validation loss of a checkpoint",
-     .description = "Prints loss, perplexity and bits per byte of a checkpoint on validation data.",
-     .required = "checkpoint",
+     .summary = "Measure the loss of a model, and its answers to multiple choice",
+     .description = "Prints loss, perplexity and bits per byte of a model on text or token shards, "
+                    "and how often it\nanswers multiple-choice tasks such as HellaSwag right.",
+     .required = {"checkpoint"},
      .example = "lathe eval --checkpoint runs/first --val book.txt"},
     {.id = Command::sample,
      .name = "sample",
      .summary = "Continue a text with a checkpoint",
      .description = "Prints the prompt and what the model makes of it.",
-     .required = "checkpoint",
+     .required = {"checkpoint"},
      .example = "lathe sample --checkpoint runs/first --prompt 'Once upon a time'"},
     {.id = Command::inspect,
      .name = "inspect",
@@ -49,6 +50,24 @@ constexpr CommandSpec kCommands[] = {
      .description = "Draws training and validation loss in the terminal, and as an SVG on request.",
      .paths = "RUN",
      .example = "lathe plot runs/first runs/second --svg loss.svg"},
+    {.id = Command::tokenize,
+     .name = "tokenize",
+     .summary = "Turn text into token shards",
+     .description =
+         "Writes the tokens of plain text and of .jsonl files, or of stdin (-), as llm.c "
+         "shards:\ntrain_000001.bin, ..., val_000000.bin, ... and a dataset.json that "
+         "says what they are.",
+     .paths = "FILE",
+     .required = {"tokenizer", "out"},
+     .example = "lathe tokenize --tokenizer gpt2 --out data/books books/*.txt"},
+    {.id = Command::train_tokenizer,
+     .name = "train-tokenizer",
+     .summary = "Learn a tokenizer from text",
+     .description = "Learns a byte-level BPE from plain text and .jsonl files, or stdin (-), and "
+                    "writes Hugging\nFace's tokenizer files; --tokenizer takes their folder.",
+     .paths = "FILE",
+     .required = {"vocab", "out"},
+     .example = "lathe train-tokenizer --vocab 8192 --out data/bpe books/*.txt"},
 };
 
 }  // namespace

@@ -14,8 +14,12 @@ using Facts = nlohmann::ordered_json;
 
 Facts describe_safetensors(const std::filesystem::path& path);
 Facts describe_checkpoint(const std::filesystem::path& folder);
-Facts describe_shard(const std::filesystem::path& path);       // llm.c
-Facts describe_raw_tokens(const std::filesystem::path& path);  // nanoGPT
+Facts describe_shard(const std::filesystem::path& path);            // llm.c
+Facts describe_raw_tokens(const std::filesystem::path& path);       // nanoGPT
+Facts describe_multiple_choice(const std::filesystem::path& path);  // llm.c, or JSON lines
+Facts describe_bpe(
+    const std::filesystem::path& path);  // vocab.bpe, tokenizer.json, a folder of such
+Facts describe_llmc_tokenizer(const std::filesystem::path& path);
 Facts describe_text(const std::filesystem::path& path);
 Facts describe_metrics(const std::filesystem::path& path);
 Facts describe_config(const std::filesystem::path& path);

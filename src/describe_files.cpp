@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint16_t kEndOfText = 50256;
+constexpr std::uint16_t kEndOfText = 50256;  // of GPT-2, its last token
 constexpr std::size_t kShownTokens = 16;
 constexpr std::size_t kShownText = 60;
 
@@ -38,6 +38,50 @@ void for_each_piece(const InputFile& file, std::uint64_t offset, const Visit& vi
   }
 }
 
+// Documents of a shard, each behind an end-of-text token, seen token by token. The last one is as
+// long as this shard has it.
+class Documents {
+ public:
+  void add(std::uint16_t token) {
+    if (token != kEndOfText) {
+      ++length_;
+      return;
+    }
+    close();
+    ++count_;
+  }
+
+  Facts facts() {
+    close();
+    Facts facts = {{"end_of_text_tokens", count_},
+                   {"tokens_before_the_first_end_of_text", before_first_},
+                   {"empty_documents", empty_}};
+    if (count_ > 0) {
+      facts["document_tokens"] = {{"shortest", shortest_},
+                                  {"mean", static_cast<double>(sum_) / static_cast<double>(count_)},
+                                  {"longest", longest_}};
+    }
+    return facts;
+  }
+
+ private:
+  // What has come since the last end-of-text token.
+  void close() {
+    if (count_ == 0) {
+      before_first_ = length_;
+    } else {
+      if (length_ == 0) ++empty_;
+      shortest_ = std::min(shortest_, length_);
+      longest_ = std::max(longest_, length_);
+      sum_ += length_;
+    }
+    length_ = 0;
+  }
+
+  std::int64_t count_ = 0, before_first_ = 0, empty_ = 0, length_ = 0, sum_ = 0, longest_ = 0;
+  std::int64_t shortest_ = std::numeric_limits<std::int64_t>::max();
+};
+
 // TokenFiles decides whether the file is sound, so that this says what --train would.
 Facts describe_tokens(const fs::path& path, DataFormat format) {
   const TokenFiles checked =
@@ -49,7 +93,8 @@ Facts describe_tokens(const fs::path& path, DataFormat format) {
   const InputFile file(path, ExitCode::data);
   std::vector<std::uint16_t> first;
   std::uint16_t min = std::numeric_limits<std::uint16_t>::max(), max = 0;
-  std::int64_t ends = 0;
+  std::int64_t beyond_gpt2 = 0;
+  Documents documents;
   const std::uint64_t offset = format == DataFormat::llmc ? std::uint64_t{ShardHeader::kBytes} : 0;
   for_each_piece(file, offset, [&](std::span<const std::byte> bytes) {
     for (std::size_t at = 0; at + 2 <= bytes.size(); at += 2) {
@@ -57,7 +102,8 @@ Facts describe_tokens(const fs::path& path, DataFormat format) {
       std::memcpy(&token, bytes.data() + at, sizeof token);
       min = std::min(min, token);
       max = std::max(max, token);
-      if (token == kEndOfText) ++ends;
+      if (token > kEndOfText) ++beyond_gpt2;
+      documents.add(token);
       if (first.size() < kShownTokens) first.push_back(token);
     }
   });
@@ -67,8 +113,9 @@ Facts describe_tokens(const fs::path& path, DataFormat format) {
       {"tokens", checked.tokens()},
       {"min_token", first.empty() ? Facts(nullptr) : Facts(min)},
       {"max_token", first.empty() ? Facts(nullptr) : Facts(max)},
-      {"end_of_text_tokens", ends},
+      {"tokens_beyond_gpt2", beyond_gpt2},
       {"first_tokens", first}};
+  facts.update(documents.facts());
   return facts;
 }
 
@@ -79,6 +126,14 @@ std::optional<double> number_at(const nlohmann::json& line, const char* key) {
 
 Facts fact_of(const std::optional<double>& value) {
   return value ? Facts(*value) : Facts(nullptr);
+}
+
+// Of a loss, or of anything else such as the accuracy in a multiple-choice task.
+bool has_validation(const nlohmann::json& line) {
+  for (const auto& item : line.items()) {
+    if (item.key().starts_with("val/")) return true;
+  }
+  return false;
 }
 
 // What metrics.jsonl says, gathered line by line.
@@ -104,8 +159,8 @@ class MetricsSummary {
         best_val_loss_ = val_loss_;
         best_val_step_ = step;
       }
-    } else {
-      refuse(R"(must hold "train/loss" or "val/loss")");
+    } else if (!has_validation(line)) {
+      refuse(R"(must hold "train/loss" or "val/...")");
     }
   }
 

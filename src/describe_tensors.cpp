@@ -50,19 +50,6 @@ class Statistics {
   double origin_ = 0, sum_ = 0, square_sum_ = 0, min_ = 0, max_ = 0;
 };
 
-template <class T>
-void add_values(std::span<const std::byte> bytes, Statistics& statistics) {
-  for (std::size_t at = 0; at < bytes.size(); at += sizeof(T)) {
-    T value;
-    std::memcpy(&value, bytes.data() + at, sizeof(T));
-    if constexpr (std::is_same_v<T, std::int32_t>) {
-      statistics.add(value);
-    } else {
-      statistics.add(to_float(value));
-    }
-  }
-}
-
 Facts describe_tensor(const SafetensorsReader& reader, const TensorInfo& tensor) {
   Facts facts = {{"name", tensor.name},
                  {"type", safetensors_name(tensor.type)},
@@ -73,9 +60,10 @@ Facts describe_tensor(const SafetensorsReader& reader, const TensorInfo& tensor)
   for (std::uint64_t at = 0; at < tensor.end - tensor.begin; at += kPiece) {
     const auto bytes = std::span(piece).first(std::min(kPiece, tensor.end - tensor.begin - at));
     reader.read(tensor, at, bytes);
-    if (tensor.type == DType::fp32) add_values<float>(bytes, statistics);
-    if (tensor.type == DType::bf16) add_values<Bf16>(bytes, statistics);
-    if (tensor.type == DType::int32) add_values<std::int32_t>(bytes, statistics);
+    const auto size = static_cast<std::size_t>(size_of(tensor.type));
+    for (std::size_t i = 0; i < bytes.size(); i += size) {
+      statistics.add(element_value(tensor.type, bytes.data() + i));
+    }
   }
   statistics.append_to(facts);
   return facts;

@@ -9,8 +9,6 @@
 namespace lathe {
 namespace {
 
-constexpr std::int64_t kMostTokens = 1'000'000;
-
 // Reads sequences [first, first + count) into the two (count, T) arrays of a batch.
 void read_batch(const TokenFiles& files, std::int64_t first, std::int64_t count, std::int64_t T,
                 std::span<std::int32_t> tokens, std::span<std::int32_t> targets) {
@@ -24,9 +22,10 @@ void read_batch(const TokenFiles& files, std::int64_t first, std::int64_t count,
 
 }  // namespace
 
-std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens) {
+std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens,
+                                   const Progress& progress) {
   const std::int64_t T = model.options().seq_len, B = model.options().micro_batch;
-  const std::int64_t wanted = (tokens > 0 ? tokens : kMostTokens) / T;
+  const std::int64_t wanted = (tokens > 0 ? tokens : kMostValidationTokens) / T;
   const std::int64_t sequences = std::min(files.sequences(T), std::max<std::int64_t>(1, wanted));
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(B * T)), targets(inputs.size());
   Evaluation result{.loss = 0, .tokens = sequences * T, .sequence_losses = {}};
@@ -44,10 +43,34 @@ std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::in
       const auto begin = losses.begin() + b * T;
       result.sequence_losses.push_back(std::accumulate(begin, begin + T, 0.0));
     }
+    if (progress) progress(first + count, sequences);
   }
   result.loss = std::accumulate(result.sequence_losses.begin(), result.sequence_losses.end(), 0.0) /
                 static_cast<double>(result.tokens);
   return result;
+}
+
+std::optional<double> standard_error(const Evaluation& evaluation) {
+  const auto count = static_cast<double>(evaluation.sequence_losses.size());
+  if (count < 2) return std::nullopt;
+  const double T = static_cast<double>(evaluation.tokens) / count;
+  double square_sum = 0;
+  for (const double loss : evaluation.sequence_losses) {
+    square_sum += (loss / T - evaluation.loss) * (loss / T - evaluation.loss);
+  }
+  return std::sqrt(square_sum / (count - 1) / count);
+}
+
+std::int64_t target_bytes(const Evaluation& evaluation, const TokenFiles& files,
+                          std::int64_t seq_len, const Tokenizer& tokenizer) {
+  const SequenceTable table(files, seq_len);
+  std::vector<std::int32_t> row(static_cast<std::size_t>(seq_len + 1));
+  std::size_t bytes = 0;
+  for (std::int64_t i = 0; i < std::ssize(evaluation.sequence_losses); ++i) {
+    table.read(files, i, row);
+    for (std::size_t t = 1; t < row.size(); ++t) bytes += tokenizer.bytes(row[t]).size();
+  }
+  return static_cast<std::int64_t>(bytes);
 }
 
 FloorComparison compare_with_floor(const Evaluation& evaluation, std::span<const float> nats,

@@ -27,8 +27,9 @@ std::string usage(const OptionSpec& option) {
 }
 
 // The default where it says something: not of a boolean, nor of a choice, whose first it is.
-std::string usage_with_default(const OptionSpec& option) {
-  if (option.initial.empty() || option.is_boolean() || !option.choices.empty()) {
+std::string usage_with_default(const OptionSpec& option, const CommandSpec& command) {
+  const bool says_nothing = option.is_boolean() || !option.choices.empty();
+  if (option.initial.empty() || says_nothing || option.required_by(command)) {
     return usage(option);
   }
   return fmt::format("{} ({})", usage(option), option.initial);
@@ -77,7 +78,9 @@ constexpr OptionGroup kGroups[] = {
 
 std::string usage_line(const CommandSpec& command) {
   std::string line = fmt::format("Usage: lathe {}", command.name);
-  if (!command.required.empty()) line += fmt::format(" {}", usage(*find_option(command.required)));
+  for (const std::string_view required : command.required) {
+    if (!required.empty()) line += fmt::format(" {}", usage(*find_option(required)));
+  }
   if (!command.paths.empty()) line += fmt::format(" {}...", command.paths);
   return line + " [options]\n";
 }
@@ -162,7 +165,7 @@ std::string command_help(Command id) {
   for (const OptionGroup group : kGroups) {
     std::vector<std::string> usages;
     for (const OptionSpec* option : options_of(id, group)) {
-      usages.push_back(usage_with_default(*option));
+      usages.push_back(usage_with_default(*option, command));
       has_choices |= !option->choices.empty();
     }
     if (usages.empty()) continue;
@@ -185,7 +188,7 @@ std::string options_help(Command id) {
     if (!options.empty()) text += fmt::format("\n{}:\n", title(group));
     for (const OptionSpec* option : options) {
       std::string meaning = fmt::format("{}.", option->help);
-      if (!option->initial.empty() && !option->is_boolean()) {
+      if (!option->initial.empty() && !option->is_boolean() && !option->required_by(command)) {
         meaning += fmt::format(" Default: {}.", option->initial);
       }
       text += fmt::format("  {}\n{:{}}{}\n", usage(*option), "", kIndent,

@@ -1,13 +1,16 @@
 // lathe inspect: finds out what each path is, gathers its facts and prints them, as text or JSON.
 #include <fmt/format.h>
 
-#include <array>
 #include <cstring>
+#include <nlohmann/json.hpp>
+#include <span>
 
 #include "describe.h"
+#include "evaluation_file_format.h"
 #include "lathe/checkpoint.h"
 #include "lathe/commands.h"
 #include "lathe/files.h"
+#include "llmc_tokenizer.h"
 #include "shard_format.h"
 #include "strict_json.h"
 
@@ -22,32 +25,60 @@ namespace fs = std::filesystem;
 
 using Describe = Facts (*)(const fs::path&);
 
+// The start of a file, up to `bytes` of it.
+std::string read_start(const fs::path& path, std::size_t bytes) {
+  const InputFile file(path, ExitCode::data);
+  std::string start(std::min<std::uint64_t>(bytes, file.size()), '\0');
+  file.read(0, std::as_writable_bytes(std::span(start)));
+  return start;
+}
+
+// By the number that files of llm.c start with; without one that is known, nullptr.
+Describe describer_of_magic(const fs::path& path) {
+  std::int32_t magic = 0;
+  const std::string start = read_start(path, sizeof magic);
+  std::memcpy(&magic, start.data(), start.size());
+  if (magic == ShardHeader::kMagic) return describe_shard;
+  if (magic == EvaluationHeader::kMagic) return describe_multiple_choice;
+  if (magic == kLlmcTokenizerMagic) return describe_llmc_tokenizer;
+  return nullptr;
+}
+
+// JSON lines are metrics, unless the first one has the endings of a multiple-choice example.
+Describe describer_of_lines(const fs::path& path) {
+  constexpr std::size_t kLongestLine = 1 << 20;
+  const std::string start = read_start(path, kLongestLine);
+  const auto line = nlohmann::json::parse(start.substr(0, start.find('\n')), nullptr,
+                                          /*allow_exceptions=*/false);
+  return line.is_object() && line.contains("endings") ? describe_multiple_choice : describe_metrics;
+}
+
 // By the name where it says what the file is.
 Describe describer_of_name(const fs::path& path) {
   const std::string ending = path.extension().string();
+  const fs::path name = path.filename();
+  if (ending == ".bpe" || name == "merges.txt" || name == "tokenizer.json") return describe_bpe;
   if (ending == ".safetensors") return describe_safetensors;
-  if (ending == ".jsonl") return describe_metrics;
+  if (ending == ".jsonl") return describer_of_lines(path);
   if (ending == ".toml") return describe_config;
   if (ending == ".json") return describe_result;
   if (ending == ".txt" || ending == ".md") return describe_text;
-  if (ending == ".bin") return describe_shard;
+  if (ending == ".bin") {
+    const Describe by_magic = describer_of_magic(path);
+    return by_magic != nullptr ? by_magic : describe_shard;
+  }
   return nullptr;
 }
 
 // By the first bytes, for any other name.
 Describe describer_of_content(const fs::path& path) {
-  const InputFile file(path, ExitCode::data);
-  if (file.size() >= 9) {
-    std::array<std::byte, 9> start;
-    file.read(0, start);
-    std::int32_t magic = 0;
-    std::memcpy(&magic, start.data(), sizeof magic);
-    if (magic == ShardHeader::kMagic) return describe_shard;
-    if (start[8] == std::byte{'{'} && start[7] == std::byte{0}) return describe_safetensors;
-  }
+  if (const Describe by_magic = describer_of_magic(path)) return by_magic;
+  const std::string start = read_start(path, 9);
+  if (start.size() == 9 && start[8] == '{' && start[7] == 0) return describe_safetensors;
   refuse(path,
          "not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
-         "shard), .txt or .md (text), metrics.jsonl, config.toml, result.json");
+         "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice), "
+         "config.toml, result.json, vocab.bpe, merges.txt, tokenizer.json");
 }
 
 Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
@@ -56,9 +87,12 @@ Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
   for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"}) {
     if (fs::exists(folder / name, ignored)) return describe_run(folder, problems);
   }
+  for (const char* name : {"merges.txt", "tokenizer.json", "vocab.bpe"}) {
+    if (fs::exists(folder / name, ignored)) return describe_bpe(folder);
+  }
   refuse(folder,
          "a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
-         "checkpoint (state.json)");
+         "checkpoint (state.json) nor a tokenizer (merges.txt, tokenizer.json)");
 }
 
 Facts describe(const fs::path& path, const std::string& data_format, std::vector<Error>& problems) {

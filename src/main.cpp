@@ -34,6 +34,10 @@ int run_command(Command command, const Options& options) {
       return bench_command(options);
     case Command::plot:
       return plot_command(options);
+    case Command::tokenize:
+      return tokenize_command(options);
+    case Command::train_tokenizer:
+      return train_tokenizer_command(options);
   }
   throw Error(ExitCode::internal, "a command without a function");
 }

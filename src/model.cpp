@@ -38,7 +38,8 @@ Tensor Gpt2::gradients() const {
 }
 
 void Gpt2::load(const Batch& batch) {
-  if (batch.sequences > options_.micro_batch || batch.seq_len > options_.seq_len) {
+  const bool fits = batch.sequences * batch.seq_len <= options_.micro_batch * options_.seq_len;
+  if (!fits || batch.seq_len > options_.seq_len) {
     throw Error(ExitCode::internal, "Gpt2: a batch is larger than the memory for it");
   }
   if (batch.sequences != batch_ || batch.seq_len != time_) {

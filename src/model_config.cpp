@@ -71,26 +71,34 @@ std::vector<std::string> model_preset_names() {
   return names;
 }
 
-void validate(const ModelConfig& config) {
-  const auto require_positive = [](const char* option, std::int64_t value, std::int64_t most) {
-    if (value >= 1 && value <= most) return;
-    throw Error(ExitCode::usage,
-                fmt::format("--{} {}: must be between 1 and {}", option, value, most));
+std::optional<std::string> find_size_problem(const ModelConfig& config, const SizeNames& names) {
+  struct Limit {
+    std::string_view name;
+    std::int64_t value, most;
   };
-  require_positive("layers", config.layers, 1000);
-  require_positive("heads", config.heads, 1024);
-  require_positive("channels", config.channels, 65536);
-  require_positive("context", config.context, 1 << 20);
-  require_positive("vocab", config.vocab, 1 << 20);
-  if (config.channels % config.heads != 0) {
-    std::string divisors;
-    for (std::int64_t h = 1; h <= config.channels && h <= 64; ++h) {
-      if (config.channels % h == 0)
-        divisors += fmt::format("{}{}", divisors.empty() ? "" : ", ", h);
-    }
-    throw Error(ExitCode::usage, fmt::format("--heads {}: does not divide --channels {}; {} would",
-                                             config.heads, config.channels, divisors));
+  for (const auto& [name, value, most] :
+       {Limit{names.layers, config.layers, 1000}, Limit{names.heads, config.heads, 1024},
+        Limit{names.channels, config.channels, 65536},
+        Limit{names.context, config.context, 1 << 20}, Limit{names.vocab, config.vocab, 1 << 20}}) {
+    if (value >= 1 && value <= most) continue;
+    return fmt::format("{} {}: must be between 1 and {}", name, value, most);
   }
+  if (config.channels % config.heads == 0) return std::nullopt;
+  std::string divisors;
+  for (std::int64_t h = 1; h <= config.channels && h <= 64; ++h) {
+    if (config.channels % h == 0) divisors += fmt::format("{}{}", divisors.empty() ? "" : ", ", h);
+  }
+  return fmt::format("{} {}: does not divide {} {}; {} would", names.heads, config.heads,
+                     names.channels, config.channels, divisors);
+}
+
+void validate(const ModelConfig& config) {
+  const auto problem = find_size_problem(config, {.layers = "--layers",
+                                                  .heads = "--heads",
+                                                  .channels = "--channels",
+                                                  .context = "--context",
+                                                  .vocab = "--vocab"});
+  if (problem) throw Error(ExitCode::usage, *problem);
 }
 
 std::int64_t ParameterSpec::count() const {

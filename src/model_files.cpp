@@ -21,20 +21,18 @@ void append_tensors(std::vector<NamedTensor>& tensors, const Gpt2& model, const 
   }
 }
 
-struct ParameterSource {
-  std::filesystem::path file;
-  std::string prefix;  // of the parameters' names in it
-};
-
-// A safetensors file given directly, or that of a checkpoint or run which has the parameters in
-// fp32.
-ParameterSource find_parameters(const std::string& path) {
-  if (!std::filesystem::is_directory(path)) return {.file = path, .prefix = ""};
-  const CheckpointInfo info = open_checkpoint(path);
-  if (parse_precision(info.precision) == DType::fp32) {
-    return {.file = info.folder / "model.safetensors", .prefix = ""};
+// Fills flat memory, laid out by `specs`, piece by piece.
+void load_parameters(const ModelSource& source, Backend& backend,
+                     const std::vector<ParameterSpec>& specs, const Tensor& memory) {
+  for (const ParameterSpec& spec : specs) {
+    const std::int64_t row = spec.count() / spec.shape[0];
+    for_each_rows(spec, [&](const ParameterRows& rows) {
+      std::vector<std::byte> host(
+          static_cast<std::size_t>(rows.elements() * size_of(memory.type())));
+      source.read(rows, memory.type(), host);
+      backend.upload(memory.slice(spec.offset + rows.first * row, rows.elements()), host.data());
+    });
   }
-  return {.file = info.folder / "optimizer.safetensors", .prefix = "master."};
 }
 
 }  // namespace
@@ -53,12 +51,12 @@ std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw
   return tensors;
 }
 
-void initialize_from(const std::string& path, Backend& backend, const Gpt2& model, AdamW& adamw) {
-  const ParameterSource source = find_parameters(path);
-  const SafetensorsReader reader(source.file, ExitCode::checkpoint);
-  std::vector<NamedTensor> tensors;
-  append_tensors(tensors, model, adamw.master(), source.prefix);
-  for (const NamedTensor& tensor : tensors) load_tensor(reader, backend, tensor);
+void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& model, AdamW& adamw) {
+  if (source.info().config != model.config()) {
+    throw Error(ExitCode::checkpoint, fmt::format("{}: holds a model of other sizes than the run's",
+                                                  source.info().path.string()));
+  }
+  load_parameters(source, backend, model.specs(), adamw.master());
   adamw.publish_master();
 }
 
@@ -104,14 +102,15 @@ AdamWOptions adamw_options(const Options& options) {
 }
 
 LoadedModel load_model(const Options& options, std::int64_t micro_batch) {
-  CheckpointInfo info = open_checkpoint(options.checkpoint);
+  const auto source = open_model(options.checkpoint, Weights::in_use);
+  const ModelInfo& info = source->info();
   const std::string precision = options.precision.empty() ? info.precision : options.precision;
   if (options.seq_len > info.config.context) {
     throw Error(ExitCode::usage,
                 fmt::format("--seq-len {}: is beyond the {} positions of {}", options.seq_len,
-                            info.config.context, info.folder.string()));
+                            info.config.context, info.path.string()));
   }
-  LoadedModel loaded{.backend = make_backend(options), .checkpoint = info, .model = nullptr};
+  LoadedModel loaded{.backend = make_backend(options), .info = info, .model = nullptr};
   const std::int64_t seq_len =
       options.seq_len > 0 ? options.seq_len : std::min<std::int64_t>(info.config.context, 1024);
   loaded.model = std::make_unique<Gpt2>(*loaded.backend, info.config,
@@ -120,7 +119,7 @@ LoadedModel load_model(const Options& options, std::int64_t micro_batch) {
                                                      .precision = parse_precision(precision),
                                                      .recompute = Recompute::none,
                                                      .training = false});
-  load_checkpoint(info, *loaded.backend, model_tensors(*loaded.model), {});
+  load_parameters(*source, *loaded.backend, loaded.model->specs(), loaded.model->parameters());
   return loaded;
 }
 

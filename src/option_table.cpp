@@ -15,6 +15,9 @@ constexpr unsigned kInspect = bit(Command::inspect);
 constexpr unsigned kPlan = bit(Command::plan);
 constexpr unsigned kBench = bit(Command::bench);
 constexpr unsigned kPlot = bit(Command::plot);
+constexpr unsigned kTokenize = bit(Command::tokenize);
+constexpr unsigned kTrainTokenizer = bit(Command::train_tokenizer);
+constexpr unsigned kReadingText = kTokenize | kTrainTokenizer;
 constexpr unsigned kTraining = kTrain | kPlan;  // plan takes the command line of train
 constexpr unsigned kModels = kTrain | kPlan | kBench;
 constexpr unsigned kLoading = kEval | kSample;
@@ -25,6 +28,7 @@ constexpr IntegerRange kPositions = {.least = 1, .most = 1'048'576};
 constexpr RealRange kAboveZero = {.least_included = false};
 constexpr RealRange kNormalFloat = {.least = 1.2e-38};  // kernels take it as fp32
 constexpr RealRange kFraction = {.most = 1};
+constexpr IntegerRange kShardTokens = {.least = 1, .most = 2'147'483'647};  // an int32 counts them
 constexpr RealRange kBelowOne = {.most = 1, .most_included = false};
 
 // clang-format off: a table
@@ -36,8 +40,8 @@ const OptionSpec kOptions[] = {
      .group = data,
      .commands = kTraining,
      .on_resume = fixed,
-     .help = "Files to train on: token shards (.bin) or text (.txt, .md); globs. Without it, "
-             "stories that Lathe makes itself"},
+     .help = "Files to train on: token shards (.bin) or text (.txt, .md, .jsonl); globs. Without "
+             "it, stories that Lathe makes itself"},
     {.name = "val",
      .member = &Options::val,
      .value = "PATTERN...",
@@ -45,23 +49,50 @@ const OptionSpec kOptions[] = {
      .commands = kTraining | kEval,
      .on_resume = fixed,
      .help = "Files to validate on. Without it, the last tenth of a text; nothing of shards"},
+    {.name = "multiple-choice",
+     .member = &Options::multiple_choice,
+     .value = "FILE...",
+     .group = data,
+     .commands = kTraining | kEval,
+     .on_resume = may_change,
+     .help =
+         "Multiple-choice tasks: evaluation files of llm.c, or .jsonl as HellaSwag comes in. In "
+         "training, answered with every validation"},
     {.name = "data-format",
      .member = &Options::data_format,
-     .choices = "auto|llmc|nanogpt|text",
+     .choices = "auto|llmc|nanogpt|text|jsonl",
      .initial = "auto",
      .group = data,
-     .commands = kTraining | kEval | kInspect,
+     .commands = kTraining | kEval | kInspect | kReadingText,
      .on_resume = fixed,
      .help = "What the files are; auto goes by name and magic number, and never takes raw nanoGPT "
              "tokens for granted"},
     {.name = "tokenizer",
      .member = &Options::tokenizer,
-     .choices = "bytes",
+     .value = "NAME",
      .initial = "bytes",
      .group = data,
-     .commands = kTraining,
+     .commands = kTraining | kTokenize,
      .on_resume = fixed,
-     .help = "How text becomes tokens: bytes, one token for each byte"},
+     .help = "How text becomes tokens: bytes, one token for each byte; gpt2; or a path. Of shards "
+             "without a dataset.json, how theirs did"},
+    {.name = "text-field",
+     .member = &Options::text_field,
+     .value = "NAME",
+     .initial = "text",
+     .group = data,
+     .commands = kTraining | kEval | kReadingText,
+     .on_resume = fixed,
+     .help = "Field of a .jsonl line that holds its text"},
+    {.name = "document-separator",
+     .member = &Options::document_separator,
+     .value = "TEXT",
+     .group = data,
+     .commands = kTraining | kEval | kReadingText,
+     .on_resume = fixed,
+     .help =
+         "What stands between the documents of a plain text, such as '<|endoftext|>', and is no "
+         "text itself. Without it a file is one document"},
 
     // Model
     {.name = "model",
@@ -109,9 +140,11 @@ const OptionSpec kOptions[] = {
      .value = "V",
      .integers = kPositive,
      .group = model,
-     .commands = kModels,
+     .commands = kModels | kTrainTokenizer,
      .on_resume = fixed,
-     .help = "Token ids the model knows, instead of the data's (bytes 256, shards 50257)"},
+     .help =
+         "Token ids the model knows, instead of the data's (bytes 256, shards 50257); those that a "
+         "new tokenizer shall have"},
     {.name = "init-from",
      .member = &Options::init_from,
      .value = "PATH",
@@ -334,8 +367,16 @@ const OptionSpec kOptions[] = {
      .value = "DIR",
      .initial = "runs/default",
      .group = run,
+     .commands = kTraining | kReadingText,
+     .help = "Folder to write: a run's, that of the shards or that of the tokenizer"},
+    {.name = "token-cache",
+     .member = &Options::token_cache,
+     .value = "DIR",
+     .group = run,
      .commands = kTraining,
-     .help = "Run folder to write"},
+     .on_resume = may_change,
+     .help =
+         "Folder that keeps the tokens of texts. Without it, token-cache beside the run folder"},
     {.name = "resume",
      .member = &Options::resume,
      .value = "auto|PATH",
@@ -346,12 +387,12 @@ const OptionSpec kOptions[] = {
     {.name = "overwrite",
      .member = &Options::overwrite,
      .group = run,
-     .commands = kTraining,
-     .help = "Replace the run in --out"},
+     .commands = kTraining | kReadingText,
+     .help = "Replace the run, the shards or the tokenizer in --out"},
     {.name = "quiet",
      .member = &Options::quiet,
      .group = run,
-     .commands = kTraining,
+     .commands = kTraining | kReadingText,
      .on_resume = may_change,
      .help = "Print only warnings and the end"},
     {.name = "llmc-log",
@@ -389,7 +430,7 @@ const OptionSpec kOptions[] = {
      .value = "N",
      .integers = {.least = 1, .most = 1024},
      .group = device,
-     .commands = kModels | kLoading,
+     .commands = kModels | kLoading | kReadingText,
      .help = "CPU threads; no result depends on it. Without it, all that the process may use"},
     {.name = "recompute",
      .member = &Options::recompute,
@@ -474,8 +515,25 @@ const OptionSpec kOptions[] = {
     {.name = "json",
      .member = &Options::json,
      .group = output,
-     .commands = kEval | kInspect | kPlan | kBench,
+     .commands = kEval | kInspect | kPlan | kBench | kReadingText,
      .help = "Print one JSON object"},
+    {.name = "shard-tokens",
+     .member = &Options::shard_tokens,
+     .value = "N",
+     .initial = "100M",
+     .integers = kShardTokens,
+     .group = output,
+     .commands = kTokenize,
+     .help = "Tokens in a shard; the last one has what is left"},
+    {.name = "val-fraction",
+     .member = &Options::val_fraction,
+     .value = "F",
+     .reals = kBelowOne,
+     .group = output,
+     .commands = kTokenize,
+     .help =
+         "What validates: of each file its end, of .jsonl and of separated documents every 1/F. "
+         "Without it the first shard, or the last tenth of an only one"},
 };
 // clang-format on
 
@@ -499,6 +557,10 @@ bool OptionSpec::is_number() const {
 
 bool OptionSpec::taken_by(Command command) const {
   return (commands & bit(command)) != 0;
+}
+
+bool OptionSpec::required_by(const CommandSpec& command) const {
+  return std::ranges::find(command.required, name) != command.required.end();
 }
 
 std::string_view title(OptionGroup group) {

@@ -2,6 +2,7 @@
 // resume visit these tables and know no option by name, but for the few rules in options.cpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -26,6 +27,8 @@ std::string_view title(OptionGroup group);
 // What a resumed run may do with it.
 enum class OnResume { fixed, may_change, never_saved };
 
+struct CommandSpec;
+
 // The kind of an option is the type of its member.
 struct OptionSpec {
   std::string_view name;  // "micro-batch"
@@ -49,6 +52,7 @@ struct OptionSpec {
     return std::holds_alternative<std::optional<std::string> Options::*>(member);
   }
   bool taken_by(Command command) const;
+  bool required_by(const CommandSpec& command) const;
 };
 
 constexpr unsigned bit(Command command) {
@@ -63,8 +67,8 @@ struct CommandSpec {
   std::string_view name;
   std::string_view summary;
   std::string_view description;
-  std::string_view paths = "";     // what its arguments without dashes are; "": it takes none
-  std::string_view required = "";  // the option that must be given
+  std::string_view paths = "";  // what its arguments without dashes are; "": it takes none
+  std::array<std::string_view, 2> required = {};  // the options that must be given
   std::string_view example;
 };
 

@@ -4,33 +4,10 @@
 #include "lathe/error.h"
 #include "option_sources.h"
 #include "strict_json.h"
+#include "utf8.h"
 
 namespace lathe {
 namespace {
-
-// config.toml has to be UTF-8, so what goes into it is. Follows Unicode 15, table 3-7.
-bool is_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto byte = [&](std::size_t k) {
-      return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0u;
-    };
-    const unsigned lead = byte(0);
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    if (lead < 0xC2 || lead > 0xF4) return false;
-    const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    const unsigned least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    const unsigned most = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    if (byte(1) < least || byte(1) > most) return false;
-    for (std::size_t k = 2; k < length; ++k) {
-      if (byte(k) < 0x80 || byte(k) > 0xBF) return false;
-    }
-    i += length;
-  }
-  return true;
-}
 
 bool is_choice(std::string_view text, std::string_view choices) {
   while (true) {
@@ -79,7 +56,7 @@ class Assigner {
 
   [[noreturn]] void refuse(std::string_view value, std::string_view right) const {
     throw Error(ExitCode::usage,
-                fmt::format("{} {}: must be {}", setting_.origin, shown(value), right));
+                fmt::format("{} {}: must be {}", setting_.origin, one_line(value), right));
   }
 
   std::int64_t integer() const {
@@ -92,7 +69,8 @@ class Assigner {
     if (value.empty() && option_.member != OptionMember(&Options::prompt)) {
       refuse(value, fmt::format("{}, not empty", option_.value));
     }
-    if (option_.on_resume != OnResume::never_saved && !is_utf8(value)) refuse(value, "UTF-8");
+    const bool is_saved = option_.on_resume != OnResume::never_saved;  // in a TOML file
+    if (is_saved && !is_utf8(value)) refuse(value, "UTF-8");
   }
 
   const std::string& checked_text() const {
@@ -127,7 +105,8 @@ class Printer {
   }
   std::string operator()(double Options::*member) const {
     const double value = options_.*member;
-    const bool is_unset = value == option_.reals.least && !option_.reals.least_included;
+    const RealRange& range = option_.reals;
+    const bool is_unset = value < range.least || (value == range.least && !range.least_included);
     return is_unset ? "" : shortest(value);
   }
   std::string operator()(bool Options::*member) const {
@@ -148,7 +127,7 @@ void apply(Options& options, const Setting& setting) {
   std::visit(Assigner(options, setting), setting.option->member);
 }
 
-std::string shown(std::string_view text) {
+std::string one_line(std::string_view text) {
   constexpr std::size_t kMost = 200;
   if (text.empty()) return "''";
   return printable(text.substr(0, kMost)) + (text.size() > kMost ? "..." : "");

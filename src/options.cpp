@@ -34,8 +34,8 @@ void apply_level(Options& options, const Level& level) {
     if (!is_length(*setting.option)) continue;
     if (length != nullptr && length->option != setting.option) {
       usage_error(fmt::format("{} {} and {} {}: give one of --steps, --tokens, --epochs",
-                              length->origin, shown(length->values.front()), setting.origin,
-                              shown(setting.values.front())));
+                              length->origin, one_line(length->values.front()), setting.origin,
+                              one_line(setting.values.front())));
     }
     length = &setting;
     options.steps = options.tokens = 0;
@@ -139,17 +139,15 @@ void add_resumed(std::vector<Level>& levels, const Options& said) {
 }
 
 void check_complete(const CommandSpec& command, const Options& options,
-                    std::span<const std::string> paths) {
+                    std::span<const Level> levels, std::span<const std::string> paths) {
   if (!command.paths.empty() && paths.empty()) {
     usage_error(fmt::format("{}: needs a {}; see lathe {} --help", command.name, command.paths,
                             command.name));
   }
-  if (!command.required.empty()) {
-    const OptionSpec& required = *find_option(command.required);
-    if (value_text(options, required).empty()) {
-      usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required.name,
-                              command.name, command.name));
-    }
+  for (const std::string_view required : command.required) {
+    if (required.empty() || find(levels, find_option(required)->member) != nullptr) continue;
+    usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required, command.name,
+                            command.name));
   }
   if (options.resume && options.overwrite)
     usage_error("--resume and --overwrite: give one of them");
@@ -177,7 +175,7 @@ Options parse_options(Command command, std::span<const std::string> args,
     levels.insert(levels.begin(), read_toml(command, said.config));
     said = merge(levels);
   }
-  check_complete(spec, said, line.paths);
+  check_complete(spec, said, levels, line.paths);
   if (said.resume) add_resumed(levels, said);
 
   levels.insert(levels.begin(), preset(command, merge(levels)));

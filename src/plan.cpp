@@ -11,6 +11,7 @@
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
 #include "lathe/training_data.h"
+#include "number_text.h"
 
 namespace lathe {
 namespace {
@@ -21,12 +22,6 @@ constexpr std::int64_t kRuntimeBytes = std::int64_t{8} << 20;
 constexpr std::int64_t kThreadBytes = std::int64_t{3} << 20;
 // On a GPU: the workspace of products, and the kernels' own sums. Not measured yet.
 constexpr std::int64_t kGpuRuntimeBytes = std::int64_t{96} << 20;
-
-std::string format_bytes(std::int64_t bytes) {
-  const auto value = static_cast<double>(bytes);
-  if (value >= 1e9) return fmt::format("{:.2f} GB", value / 1e9);
-  return fmt::format("{:.1f} MB", value / 1e6);
-}
 
 }  // namespace
 
@@ -56,7 +51,7 @@ void require_memory(const Backend& backend, const ModelConfig& config, const Opt
     for (other.micro_batch = options.micro_batch; other.micro_batch > 0; --other.micro_batch) {
       if (rows % other.micro_batch != 0 || needed(other) > memory->free) continue;
       ways.push_back(fmt::format("--micro-batch {} --recompute {} ({})", other.micro_batch,
-                                 recompute, format_bytes(needed(other))));
+                                 recompute, megabytes_text(needed(other))));
       return;
     }
   };
@@ -64,8 +59,8 @@ void require_memory(const Backend& backend, const ModelConfig& config, const Opt
   try_largest_batch("block");
   throw Error(ExitCode::out_of_memory,
               fmt::format("the run needs {} of GPU memory, {} of {} are free; {}",
-                          format_bytes(needed(options)), format_bytes(memory->free),
-                          format_bytes(memory->total),
+                          megabytes_text(needed(options)), megabytes_text(memory->free),
+                          megabytes_text(memory->total),
                           ways.empty() ? "a smaller model or --seq-len is needed"
                                        : fmt::format("{} would fit", fmt::join(ways, " or "))));
 }
@@ -83,10 +78,15 @@ std::int64_t assumed_vocab(std::string_view model) {
 int plan_command(const Options& given) {
   Options options = given;
   resolve(options);
+  const std::optional<std::int64_t> new_text_vocab = vocab_of_new_text(options);
   const bool has_data = !options.train.empty() || options.model == "tiny";
   std::optional<TrainingData> data;
-  if (has_data) data = open_training_data(options);
-  const std::int64_t data_vocab = data ? data->vocab : assumed_vocab(options.model);
+  if (has_data && !new_text_vocab) {
+    data = open_training_data(
+        options, {.tokenizer = options.tokenizer, .token_keys = {}, .may_tokenize = false});
+  }
+  const std::int64_t data_vocab =
+      data ? data->vocab : new_text_vocab.value_or(assumed_vocab(options.model));
   const ModelConfig config =
       complete_config(options, options.vocab > 0 ? options.vocab : data_vocab);
   const MemoryPlan memory = plan_memory(config, options);
@@ -118,21 +118,23 @@ int plan_command(const Options& given) {
   fmt::print("model        {} layers, {} heads, {} channels, context {}, vocabulary {}\n",
              config.layers, config.heads, config.channels, config.context, config.vocab);
   fmt::print("parameters   {}\n\n", parameter_count(specs));
-  fmt::print("memory       parameters   {:>10}\n", format_bytes(memory.parameters));
-  fmt::print("             gradients    {:>10}\n", format_bytes(memory.gradients));
-  fmt::print("             optimizer    {:>10}\n", format_bytes(memory.optimizer));
-  fmt::print("             activations  {:>10}\n", format_bytes(memory.activations));
-  fmt::print("             runtime      {:>10}\n", format_bytes(memory.runtime));
-  fmt::print("             total        {:>10}\n\n", format_bytes(memory.total()));
+  fmt::print("memory       parameters   {:>10}\n", megabytes_text(memory.parameters));
+  fmt::print("             gradients    {:>10}\n", megabytes_text(memory.gradients));
+  fmt::print("             optimizer    {:>10}\n", megabytes_text(memory.optimizer));
+  fmt::print("             activations  {:>10}\n", megabytes_text(memory.activations));
+  fmt::print("             runtime      {:>10}\n", megabytes_text(memory.runtime));
+  fmt::print("             total        {:>10}\n\n", megabytes_text(memory.total()));
   fmt::print("step         {} tokens: {} micro-batches of {} x {}\n", horizon.tokens_per_step,
              horizon.micro_steps, options.micro_batch, options.seq_len);
   if (has_horizon) {
     fmt::print("run          {} steps, {} tokens\n", steps, steps * horizon.tokens_per_step);
   } else {
-    fmt::print("run          give --train, --steps or --tokens to see its length\n");
+    fmt::print("run          {} to see its length\n",
+               new_text_vocab ? "text has to be tokenised first: give --steps or --tokens"
+                              : "give --train, --steps or --tokens");
   }
   fmt::print("checkpoint   {} each, {} kept\n",
-             format_bytes(checkpoint_bytes(config, parse_precision(options.precision))),
+             megabytes_text(checkpoint_bytes(config, parse_precision(options.precision))),
              options.keep == 0 ? "all" : std::to_string(options.keep));
   return 0;
 }

@@ -9,9 +9,11 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/version.h"
 #include "llmc_log.h"
+#include "strict_json.h"
 
 namespace lathe {
 namespace {
@@ -24,6 +26,7 @@ constexpr const char* kLog = "log.txt";
 constexpr const char* kLlmcLog = "main.log";
 constexpr const char* kResult = "result.json";
 constexpr const char* kPlans = "gemm_plans.json";
+constexpr const char* kTokenKeys = "tokens.json";
 constexpr const char* kSamples = "samples";
 constexpr const char* kCheckpoints = "checkpoints";
 
@@ -46,8 +49,8 @@ void make_folder(const fs::path& folder) {
 
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
-  for (const char* name :
-       {kCheckpoints, kSamples, kMetrics, kLog, kLlmcLog, kResult, kPlans, kConfig}) {
+  for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kLlmcLog, kResult, kPlans,
+                           kTokenKeys, kTokenizerFolder, kTokenizerFile, kConfig}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
@@ -170,6 +173,25 @@ void RunFolder::write_result(const RunResult& r) {
   write_file_atomically(folder_ / kResult, json.dump(2) + "\n");
 }
 
+std::map<std::string, std::string> RunFolder::token_keys(const fs::path& folder) {
+  const fs::path path = folder / kTokenKeys;
+  if (!fs::exists(path)) return {};
+  const auto json = parse_json(read_file(path, ExitCode::data), path.string(), ExitCode::data);
+  std::map<std::string, std::string> keys;
+  for (const auto& [option, key] : json.items()) {
+    if (!key.is_string()) {
+      throw Error(ExitCode::data, fmt::format("{}: {} must be a string", path.string(), option));
+    }
+    keys[option] = key.get<std::string>();
+  }
+  return keys;
+}
+
+void RunFolder::write_token_keys(const std::map<std::string, std::string>& keys) {
+  if (!keys.empty())
+    write_file_atomically(folder_ / kTokenKeys, nlohmann::ordered_json(keys).dump(2) + "\n");
+}
+
 void RunFolder::write_plans(const std::string& plans) {
   if (!plans.empty()) write_file_atomically(folder_ / kPlans, plans);
 }
@@ -193,6 +215,13 @@ void RunFolder::validation(std::int64_t step, double loss) {
   const nlohmann::ordered_json line = {{"step", step}, {"val/loss", loss}};
   metrics_.write(line.dump() + "\n");
   if (llmc_log_) llmc_log_->write(llmc_validation_line(step, loss));
+}
+
+void RunFolder::metrics(std::int64_t step,
+                        const std::vector<std::pair<std::string, double>>& values) {
+  nlohmann::ordered_json line = {{"step", step}};
+  for (const auto& [name, value] : values) line[name] = value;
+  metrics_.write(line.dump() + "\n");
 }
 
 void RunFolder::say(const std::string& line) {

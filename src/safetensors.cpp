@@ -1,6 +1,7 @@
 #include "lathe/safetensors.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "strict_json.h"
@@ -23,7 +25,6 @@ constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kHeaderLimit = 100'000'000;     // the format's own
 constexpr std::uint64_t kHeaderAlignment = 8;           // so that data starts aligned
 constexpr std::int64_t kPiece = std::int64_t{1} << 22;  // elements: 16 MiB in fp32
-constexpr std::array kTypes = {DType::fp32, DType::bf16, DType::int32};
 
 std::uint64_t load_little_endian(std::span<const std::byte, kLengthBytes> bytes) {
   std::uint64_t value = 0;
@@ -41,13 +42,6 @@ std::array<std::byte, kLengthBytes> store_little_endian(std::uint64_t value) {
   return bytes;
 }
 
-std::optional<DType> type_named(const json& name) {
-  for (const DType type : kTypes) {
-    if (name == safetensors_name(type)) return type;
-  }
-  return std::nullopt;
-}
-
 // A whole number in [0, 2^63).
 std::optional<std::int64_t> natural(const json& value) {
   if (!value.is_number_unsigned()) return std::nullopt;
@@ -57,7 +51,7 @@ std::optional<std::int64_t> natural(const json& value) {
 }
 
 // Bytes of a tensor, or nullopt when they pass 2^63.
-std::optional<std::int64_t> bytes_of(DType type, std::span<const std::int64_t> shape) {
+std::optional<std::int64_t> bytes_of(StoredType type, std::span<const std::int64_t> shape) {
   if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
   std::int64_t bytes = size_of(type);
   for (const std::int64_t n : shape) {
@@ -76,10 +70,11 @@ TensorInfo parse_tensor(const std::string& name, const json& entry, const std::s
               entry.contains("shape") && entry.contains("data_offsets"),
           "header entry must hold dtype, shape and data_offsets, nothing else");
   const json& dtype = entry.at("dtype");
-  const std::optional<DType> type = type_named(dtype);
   require(dtype.is_string(), "dtype must be a string");
-  require(type.has_value(), fmt::format("type {}, Lathe reads F32, BF16 and I32",
-                                        quote(dtype.get_ref<const std::string&>())));
+  const auto& type_name = dtype.get_ref<const std::string&>();
+  const std::optional<StoredType> type = stored_type_named(type_name);
+  require(type.has_value(), fmt::format("type {}, must be one of {}", quote(type_name),
+                                        fmt::join(stored_type_names(), ", ")));
   TensorInfo info{.name = name, .type = *type, .shape = {}, .begin = 0, .end = 0};
   require(entry.at("shape").is_array(), "shape must be a list");
   for (const json& size : entry.at("shape")) {
@@ -101,32 +96,36 @@ TensorInfo parse_tensor(const std::string& name, const json& entry, const std::s
   return info;
 }
 
-// The header's JSON, padded with spaces.
-std::string make_header(std::span<const NamedTensor> tensors,
-                        const std::map<std::string, std::string>& metadata) {
+// The header's JSON, padded with spaces, and the bytes of all tensors.
+struct Header {
+  std::string text;
+  std::uint64_t data_bytes;
+};
+
+Header make_header(std::span<const TensorEntry> tensors,
+                   const std::map<std::string, std::string>& metadata) {
   ordered_json header = ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::int64_t end = 0;
-  for (const NamedTensor& tensor : tensors) {
-    const auto bytes = bytes_of(tensor.memory.type(), tensor.shape);
-    if (bytes != tensor.memory.bytes() || header.contains(tensor.name)) {
-      throw Error(
-          ExitCode::internal,
-          fmt::format("[write_safetensors] {} {} comes twice or is not its memory's {} bytes",
-                      tensor.name, shape_string(tensor.shape), tensor.memory.bytes()));
+  std::set<std::string_view> names;
+  for (const TensorEntry& tensor : tensors) {
+    const auto bytes = bytes_of(stored_type(tensor.type), tensor.shape);
+    if (!bytes || !names.insert(tensor.name).second) {
+      throw Error(ExitCode::internal, fmt::format("[safetensors] {} {} comes twice or is too large",
+                                                  tensor.name, shape_string(tensor.shape)));
     }
     const std::int64_t begin = std::exchange(end, end + *bytes);
-    header[tensor.name] = {{"dtype", safetensors_name(tensor.memory.type())},
+    header[tensor.name] = {{"dtype", safetensors_name(stored_type(tensor.type))},
                            {"shape", tensor.shape},
                            {"data_offsets", {begin, end}}};
   }
   std::string text = header.dump();
   text.resize((text.size() + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment, ' ');
-  return text;
+  return {.text = std::move(text), .data_bytes = static_cast<std::uint64_t>(end)};
 }
 
 // Host memory for one piece of a tensor of that type.
-std::vector<std::byte> piece_memory(DType type, std::int64_t count) {
+std::vector<std::byte> piece_memory(StoredType type, std::int64_t count) {
   return std::vector<std::byte>(static_cast<std::size_t>(std::min(count, kPiece) * size_of(type)));
 }
 
@@ -137,17 +136,6 @@ void for_each_piece(const Tensor& memory, const Visit& visit) {
   const Tensor flat = memory.view({memory.count()});
   for (std::int64_t first = 0; first < flat.count(); first += kPiece) {
     visit(flat.slice(first, std::min(kPiece, flat.count() - first)), first);
-  }
-}
-
-// Elements from one type to another; `to` has room for them.
-template <class From, class To>
-void convert(std::span<const std::byte> from, std::span<std::byte> to) {
-  for (std::size_t i = 0; i < from.size() / sizeof(From); ++i) {
-    From x;
-    std::memcpy(&x, from.data() + i * sizeof(From), sizeof(From));
-    const To y = from_float<To>(to_float(x));
-    std::memcpy(to.data() + i * sizeof(To), &y, sizeof(To));
   }
 }
 
@@ -241,31 +229,57 @@ void SafetensorsReader::read(const TensorInfo& tensor, std::uint64_t byte_offset
   file_.read(data_begin_ + tensor.begin + byte_offset, to);
 }
 
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
+                                     std::span<const TensorEntry> tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : file_(path) {
+  const Header header = make_header(tensors, metadata);
+  end_ = kLengthBytes + header.text.size() + header.data_bytes;
+  write(store_little_endian(header.text.size()));
+  write(std::as_bytes(std::span(header.text)));
+}
+
+void SafetensorsWriter::append(std::span<const std::byte> bytes) {
+  write(bytes);
+}
+
+FileDigest SafetensorsWriter::finish() {
+  if (digest_.bytes != end_) {
+    throw Error(
+        ExitCode::internal,
+        fmt::format("[safetensors] {} bytes written, its header says {}", digest_.bytes, end_));
+  }
+  file_.sync();
+  file_.close();
+  digest_.xxh3 = checksum_.value();
+  return digest_;
+}
+
+void SafetensorsWriter::write(std::span<const std::byte> bytes) {
+  file_.write(bytes);
+  checksum_.update(bytes);
+  digest_.bytes += bytes.size();
+}
+
 FileDigest write_safetensors(const std::filesystem::path& path, Backend& backend,
                              std::span<const NamedTensor> tensors,
                              const std::map<std::string, std::string>& metadata) {
-  OutputFile file(path);
-  Checksum checksum;
-  FileDigest digest;
-  const auto write = [&](std::span<const std::byte> bytes) {
-    file.write(bytes);
-    checksum.update(bytes);
-    digest.bytes += bytes.size();
-  };
-  const std::string header = make_header(tensors, metadata);
-  write(store_little_endian(header.size()));
-  write(std::as_bytes(std::span(header)));
+  std::vector<TensorEntry> entries;
+  for (const auto& [name, shape, memory] : tensors) {
+    entries.push_back({.name = name, .type = memory.type(), .shape = shape});
+    if (bytes_of(stored_type(memory.type()), shape) == memory.bytes()) continue;
+    throw Error(ExitCode::internal, fmt::format("[safetensors] {} {} is not its memory's {} bytes",
+                                                name, shape_string(shape), memory.bytes()));
+  }
+  SafetensorsWriter writer(path, entries, metadata);
   for (const NamedTensor& tensor : tensors) {
-    auto host = piece_memory(tensor.memory.type(), tensor.memory.count());
+    auto host = piece_memory(stored_type(tensor.memory.type()), tensor.memory.count());
     for_each_piece(tensor.memory, [&](const Tensor& piece, std::int64_t) {
       backend.download(host.data(), piece);
-      write(std::span(host).first(static_cast<std::size_t>(piece.bytes())));
+      writer.append(std::span(host).first(static_cast<std::size_t>(piece.bytes())));
     });
   }
-  file.sync();
-  file.close();
-  digest.xxh3 = checksum.value();
-  return digest;
+  return writer.finish();
 }
 
 void load_tensor(const SafetensorsReader& reader, Backend& backend, const NamedTensor& to) {
@@ -279,33 +293,19 @@ void load_tensor(const SafetensorsReader& reader, Backend& backend, const NamedT
                      shape_string(info->shape), shape_string(to.shape)));
   }
   const DType target = to.memory.type();
-  if (info->type != target && (info->type == DType::int32 || target == DType::int32)) {
+  if (!converts(info->type, target)) {
     fail(fmt::format("tensor {} is {}, needed is {}", quote(to.name), safetensors_name(info->type),
-                     safetensors_name(target)));
+                     safetensors_name(stored_type(target))));
   }
   auto stored = piece_memory(info->type, info->count());
-  auto converted = piece_memory(target, info->type == target ? 0 : info->count());
+  auto converted = piece_memory(stored_type(target), info->count());
   for_each_piece(to.memory, [&](const Tensor& piece, std::int64_t first) {
     const auto from =
         std::span(stored).first(static_cast<std::size_t>(piece.count() * size_of(info->type)));
     reader.read(*info, static_cast<std::uint64_t>(first * size_of(info->type)), from);
-    if (info->type == target) return backend.upload(piece, from.data());
-    if (target == DType::bf16) convert<float, Bf16>(from, converted);
-    if (target == DType::fp32) convert<Bf16, float>(from, converted);
+    convert_elements(info->type, from, target, converted);
     backend.upload(piece, converted.data());
   });
-}
-
-std::string_view safetensors_name(DType type) {
-  switch (type) {
-    case DType::fp32:
-      return "F32";
-    case DType::bf16:
-      return "BF16";
-    case DType::int32:
-      return "I32";
-  }
-  return "unknown";
 }
 
 std::string shape_string(std::span<const std::int64_t> shape) {

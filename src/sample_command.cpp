@@ -10,7 +10,7 @@ namespace lathe {
 
 int sample_command(const Options& options) {
   LoadedModel loaded = load_model(options, /*micro_batch=*/1);
-  const bool is_text = loaded.checkpoint.tokenizer == "bytes";
+  const bool is_text = loaded.info.tokenizer == "bytes";
   if (!is_text && !options.prompt.empty()) {
     throw Error(ExitCode::usage,
                 "--prompt: needs a model trained on text; this one was trained on "
@@ -23,7 +23,7 @@ int sample_command(const Options& options) {
                   .seed = options.seed};
   for (const char c : options.prompt) spec.prompt.push_back(static_cast<unsigned char>(c));
   if (spec.prompt.empty()) {
-    spec.prompt.push_back(first_token(is_text, loaded.checkpoint.config.vocab));
+    spec.prompt.push_back(first_token(is_text, loaded.info.config.vocab));
   }
   std::fputs(options.prompt.c_str(), stdout);
   generate(*loaded.model, spec, [&](std::int32_t token) {

@@ -2,29 +2,54 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
+#include <cstdint>
+#include <ctime>
 #include <initializer_list>
 
 namespace lathe {
 namespace {
 
-// The one variable a signal handler may share with the program.
+// What a signal handler may share with the program.
 volatile std::sig_atomic_t caught = 0;
+std::atomic<std::int64_t> caught_at = 0;  // milliseconds
+static_assert(std::atomic<std::int64_t>::is_always_lock_free);
 
+std::int64_t now() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000;
+}
+
+// timeout(1) and others signal a process and then its group: what comes at once is one request.
 void remember(int signal) {
-  if (caught != 0) _exit(128 + signal);
-  caught = signal;
+  constexpr std::int64_t kAtOnce = 500;
+  if (caught == 0) {
+    caught_at = now();
+    caught = signal;
+  } else if (now() - caught_at > kAtOnce) {
+    _exit(128 + signal);
+  }
+}
+
+void handle(void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
+    sigaction(signal, &action, nullptr);
+  }
 }
 
 }  // namespace
 
 void watch_stop_signals() {
   caught = 0;
-  struct sigaction action = {};
-  action.sa_handler = remember;
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
-    sigaction(signal, &action, nullptr);
-  }
+  handle(remember);
+}
+
+StopSignalWatch::~StopSignalWatch() {
+  handle(SIG_DFL);
 }
 
 int stop_signal() {

@@ -2,17 +2,18 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cmath>
 #include <system_error>
 #include <utility>
 
 #include "lathe/stop_signal.h"
+#include "unicode.h"
 
 namespace lathe {
 namespace {
@@ -29,24 +30,14 @@ bool continues_character(char byte) {
   return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
 }
 
-// Whether white space begins there: White_Space of Unicode, in UTF-8.
-bool is_space_at(std::string_view text, std::size_t at) {
-  static constexpr std::array<std::string_view, 18> kLong = {
-      "\u0085", "\u00A0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003", "\u2004", "\u2005",
-      "\u2006", "\u2007", "\u2008", "\u2009", "\u200A", "\u2028", "\u2029", "\u202F", "\u205F"};
-  const char c = text[at];
-  if (c == ' ' || (c >= '\t' && c <= '\r')) return true;
-  const std::string_view rest = text.substr(at);
-  return rest.starts_with("\u3000") || std::ranges::any_of(kLong, [&](std::string_view space) {
-           return rest.starts_with(space);
-         });
-}
-
+// Nothing when a stop signal comes while a pipe is waited for.
 FileDescriptor open_text(const std::string& path, const std::string& name) {
-  const bool is_stdin = path == "-";
-  FileDescriptor file(is_stdin ? ::dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.number() < 0) refuse(name, "cannot be opened: " + last_error());
-  return file;
+  for (;;) {
+    FileDescriptor file(path == "-" ? ::dup(STDIN_FILENO)
+                                    : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.number() >= 0 || (errno == EINTR && stop_signal() != 0)) return file;
+    if (errno != EINTR) refuse(name, "cannot be opened: " + last_error());
+  }
 }
 
 // The first byte from `at` on that begins a character of UTF-8.
@@ -64,9 +55,20 @@ std::size_t last_word_end(std::string_view text) {
     const char c = text[at];
     const bool is_plain_space = c == ' ' || c == '\n' || c == '\t';
     if (!is_plain_space || at + kLongestSpace >= text.size()) continue;
-    if (!is_space_at(text, at + 1)) return at;
+    const char* next = text.data() + at + 1;
+    if (first_character(next, text.data() + text.size()).kind != CharacterClass::space) return at;
   }
   return 0;
+}
+
+std::vector<std::string_view> divide(std::string_view text, std::string_view separator) {
+  std::vector<std::string_view> parts;
+  for (std::size_t at = 0; (at = text.find(separator)) != text.npos;) {
+    parts.push_back(text.substr(0, at));
+    text.remove_prefix(at + separator.size());
+  }
+  parts.push_back(text);
+  return parts;
 }
 
 TextReader::TextReader(const TextReaderSpec& spec) : spec_(spec) {
@@ -76,10 +78,12 @@ TextReader::TextReader(const TextReaderSpec& spec) : spec_(spec) {
 void TextReader::add(const std::string& path) {
   Source source{.name = path == "-" ? "stdin" : path,
                 .path = path,
-                .is_lines = spec_.lines.value_or(path.ends_with(".jsonl")),
+                .documents = Documents::file,
                 .begin = 0,
                 .size = std::nullopt,
                 .part = Part::training};
+  if (!spec_.document_separator.empty()) source.documents = Documents::separated;
+  if (spec_.lines.value_or(path.ends_with(kJsonLinesEnding))) source.documents = Documents::lines;
   struct stat status {};
   const bool is_there = path == "-" || ::stat(path.c_str(), &status) == 0;
   if (!is_there) refuse(source.name, "cannot be opened: " + last_error());
@@ -93,14 +97,14 @@ void TextReader::add(const std::string& path) {
 }
 
 void TextReader::split(const Source& whole) {
-  if (whole.is_lines || spec_.validation_fraction == 0) {
+  if (whole.documents != Documents::file || spec_.validation_fraction == 0) {
     sources_.push_back(whole);
     return;
   }
   if (!whole.size) {
     refuse(whole.name,
-           "has no size that is known before its end, so that --val-fraction cannot divide it; "
-           "save it in a file, or give --val-fraction 0");
+           "is a pipe, whose end --val-fraction cannot know; save it in a file, or give "
+           "--document-separator or --val-fraction 0");
   }
   const auto kept = std::floor(static_cast<double>(*whole.size) * (1 - spec_.validation_fraction));
   Source training = whole, validation = whole;
@@ -120,15 +124,26 @@ void TextReader::open() {
     refuse(source.name, "cannot be read: " + last_error());
   }
   left_ = source.size;
-  at_start_ = true;
+  at_document_ = true;
   at_end_ = left_ == 0;
-  lines_ = 0;
+  number_ = 1;
+}
+
+// Until a pipe has something to read; false: a stop signal came first. A signal may find another
+// thread than this one, so it is looked for again and again.
+bool TextReader::wait() const {
+  constexpr int kMilliseconds = 100;
+  pollfd pipe = {.fd = file_.number(), .events = POLLIN, .revents = 0};
+  while (stop_signal() == 0) {
+    if (left_ || ::poll(&pipe, 1, kMilliseconds) > 0) return true;
+  }
+  return false;
 }
 
 // Reads on until the buffer has that many bytes, or the source has ended.
 void TextReader::fill(std::size_t bytes) {
   const Source& source = sources_[current_];
-  while (buffer_.size() < bytes && !at_end_) {
+  while (buffer_.size() < bytes && !at_end_ && wait()) {
     const std::size_t begin = buffer_.size();
     const auto wanted = static_cast<std::int64_t>(bytes - begin);
     buffer_.resize(bytes);
@@ -136,9 +151,8 @@ void TextReader::fill(std::size_t bytes) {
     const ssize_t got = ::read(file_.number(), buffer_.data() + begin, most);
     const int error = errno;
     buffer_.resize(begin + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-    if (got < 0 && error == EINTR) return;
-    errno = error;
-    if (got < 0) refuse(source.name, "cannot be read: " + last_error());
+    if (got < 0 && error == EINTR) continue;
+    if (got < 0) refuse(source.name, "cannot be read: " + std::generic_category().message(error));
     if (got == 0 && left_) {
       refuse(source.name, fmt::format("ends {} bytes before its size when it was opened; restore "
                                       "it and start again",
@@ -150,16 +164,33 @@ void TextReader::fill(std::size_t bytes) {
   }
 }
 
+// Where the last separator in the buffer ends; 0: there is none. Separators are found from the
+// left, as they are when the piece is divided.
+std::size_t TextReader::last_separator_end() const {
+  const std::string& separator = spec_.document_separator;
+  std::size_t end = 0;
+  for (std::size_t at = 0; (at = buffer_.find(separator, end)) != std::string::npos;) {
+    end = at + separator.size();
+  }
+  return end;
+}
+
 // How much of the buffer can be given out; 0: more has to be read.
 std::size_t TextReader::cut() const {
   if (at_end_) return buffer_.size();
-  if (sources_[current_].is_lines) {
+  const Documents documents = sources_[current_].documents;
+  if (documents == Documents::lines) {
     const std::size_t end = buffer_.rfind('\n');
     return end == std::string::npos ? 0 : end + 1;
   }
-  const std::size_t end = last_word_end(buffer_);
+  std::size_t most = buffer_.size();
+  if (documents == Documents::separated) {
+    if (const std::size_t end = last_separator_end(); end > 0) return end;
+    most -= std::min(most, spec_.document_separator.size() - 1);  // one may have begun there
+  }
+  const std::size_t end = last_word_end(std::string_view(buffer_).substr(0, most));
   if (end > 0 || buffer_.size() < spec_.longest_piece) return end;
-  std::size_t character = buffer_.size() - 1;
+  std::size_t character = most - 1;
   while (character > 1 && continues_character(buffer_[character])) --character;
   return character;
 }
@@ -168,12 +199,20 @@ TextPiece TextReader::take(std::size_t bytes) {
   const Source& source = sources_[current_];
   TextPiece piece{.source = source.name,
                   .text = buffer_.substr(0, bytes),
-                  .is_lines = source.is_lines,
-                  .first_line = lines_ + 1,
-                  .starts_document = std::exchange(at_start_, false),
+                  .documents = source.documents,
+                  .first_number = number_,
+                  .starts_document = at_document_,
                   .part = source.part};
+  if (source.documents == Documents::lines) {
+    number_ += std::ranges::count(piece.text, '\n');
+  } else if (source.documents == Documents::separated) {
+    const std::vector<std::string_view> parts = divide(piece.text, spec_.document_separator);
+    number_ += std::ssize(parts) - 1;
+    at_document_ = parts.size() > 1 && parts.back().empty();
+  } else {
+    at_document_ = false;
+  }
   buffer_.erase(0, bytes);
-  if (source.is_lines) lines_ += std::ranges::count(piece.text, '\n');
   return piece;
 }
 
@@ -190,7 +229,7 @@ std::optional<TextPiece> TextReader::next() {
         refuse(sources_[current_].name,
                fmt::format("line {} has more than {} bytes; is it a .jsonl file, with a document "
                            "on each line?",
-                           lines_ + 1, spec_.longest_piece));
+                           number_, spec_.longest_piece));
       }
     }
     if (bytes > 0) return take(bytes);

@@ -15,6 +15,7 @@
 
 #include "byte_source.h"
 #include "lathe/error.h"
+#include "number_text.h"
 #include "shard_format.h"
 
 namespace lathe {
@@ -34,34 +35,9 @@ template <class... Args>
               fmt::format("{}: {}", label, fmt::format(format, std::forward<Args>(args)...)));
 }
 
-// The files a pattern stands for, in order of name (bytes, whatever the locale). A file of exactly
-// this name comes before its meaning as a pattern.
-std::vector<std::string> expand(const std::string& option, const std::string& pattern) {
-  std::error_code error;
-  const auto status = std::filesystem::symlink_status(pattern, error);
-  if (std::filesystem::exists(status)) return {pattern};
-  glob_t matches{};
-  std::vector<std::string> paths;
-  if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &matches) == 0) {
-    paths.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
-  }
-  ::globfree(&matches);
-  if (paths.empty()) {
-    const std::string label = fmt::format("{} '{}'", option, pattern);
-    if (status.type() == std::filesystem::file_type::none) {  // neither there nor absent
-      refuse(label, "cannot be opened: {}", error.message());
-    }
-    const bool relative = std::filesystem::path(pattern).is_relative();
-    refuse(label, "no file matches{}",
-           relative ? fmt::format(" in {}", std::filesystem::current_path(error).string()) : "");
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-
 DataFormat format_of(const std::string& path, DataFormat asked, const std::string& label) {
   if (asked != DataFormat::automatic) return asked;
-  if (path.ends_with(".txt") || path.ends_with(".md")) return DataFormat::text;
+  if (has_text_ending(path)) return DataFormat::text;
   if (path.ends_with(".bin")) return DataFormat::llmc;
   refuse(label,
          "ends in neither .txt nor .md (text) nor .bin (llm.c shard); --data-format text, llmc or "
@@ -145,14 +121,6 @@ std::pair<std::int64_t, std::int64_t> split_range(std::int64_t size, Split split
   return {0, size};
 }
 
-std::string grouped(std::int64_t value) {
-  std::string digits = std::to_string(value);
-  for (auto at = std::ssize(digits) - 3; at > 0; at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), 1, ',');
-  }
-  return digits;
-}
-
 // Widens tokens and returns the largest.
 template <class Stored>
 std::int32_t widen(std::span<const std::byte> bytes, std::int32_t* out) {
@@ -168,6 +136,33 @@ std::int32_t widen(std::span<const std::byte> bytes, std::int32_t* out) {
 
 }  // namespace
 
+bool has_text_ending(const std::string& path) {
+  return path.ends_with(".txt") || path.ends_with(".md");
+}
+
+std::vector<std::string> matching_files(const std::string& option, const std::string& pattern) {
+  std::error_code error;
+  const auto status = std::filesystem::symlink_status(pattern, error);
+  if (std::filesystem::exists(status)) return {pattern};
+  glob_t matches{};
+  std::vector<std::string> paths;
+  if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &matches) == 0) {
+    paths.assign(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
+  }
+  ::globfree(&matches);
+  if (paths.empty()) {
+    const std::string label = fmt::format("{} '{}'", option, pattern);
+    if (status.type() == std::filesystem::file_type::none) {  // neither there nor absent
+      refuse(label, "cannot be opened: {}", error.message());
+    }
+    const bool relative = std::filesystem::path(pattern).is_relative();
+    refuse(label, "no file matches{}",
+           relative ? fmt::format(" in {}", std::filesystem::current_path(error).string()) : "");
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
 TokenFiles TokenFiles::open(const TokenFilesSpec& spec) {
   if (spec.patterns.empty()) {
     throw Error(ExitCode::usage, spec.option + ": needs a file, or a pattern such as 'data/*.bin'");
@@ -177,7 +172,7 @@ TokenFiles TokenFiles::open(const TokenFilesSpec& spec) {
   std::string first_path;
   for (const std::string& pattern : spec.patterns) {
     files.label_ += " " + pattern;
-    for (const std::string& path : expand(spec.option, pattern)) {
+    for (const std::string& path : matching_files(spec.option, pattern)) {
       const std::string label = spec.option + " " + path;
       auto bytes = open_bytes(path, label);
       const DataFormat format = format_of(path, spec.format, label);
@@ -221,6 +216,21 @@ TokenFiles TokenFiles::from_text(std::string text, const std::string& name) {
   const auto tokens = static_cast<std::int64_t>(text.size());
   files.shards_.push_back(
       {.label = name, .bytes = bytes_of(std::move(text)), .offset = 0, .tokens = tokens});
+  return files;
+}
+
+TokenFiles TokenFiles::from_tokens(std::span<const std::uint16_t> tokens, const std::string& name,
+                                   std::int64_t vocab) {
+  TokenFiles files;
+  files.label_ = name;
+  files.format_ = DataFormat::llmc;
+  files.vocab_ = vocab;
+  std::string bytes(tokens.size_bytes(), '\0');
+  std::memcpy(bytes.data(), tokens.data(), bytes.size());
+  files.shards_.push_back({.label = name,
+                           .bytes = bytes_of(std::move(bytes)),
+                           .offset = 0,
+                           .tokens = std::ssize(tokens)});
   return files;
 }
 

@@ -4,8 +4,10 @@
 
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <exception>
 #include <limits>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
@@ -18,16 +20,14 @@
 namespace lathe {
 namespace {
 
-constexpr std::size_t kPiecesPerThread = 4;  // read, then encoded together
-
 struct EncodedPiece {
   std::array<std::vector<std::uint16_t>, 2> tokens;  // by Part
   std::int64_t documents = 0;
   std::exception_ptr failure;
 };
 
-// Line n of JSON lines validates when the fraction of n lines passes a whole number there.
-Part part_of_line(std::int64_t number, double fraction) {
+// Line or document n validates when the fraction of n passes a whole number there.
+Part part_of(std::int64_t number, double fraction) {
   const auto validating = [&](std::int64_t n) {
     return static_cast<std::int64_t>(static_cast<double>(n) * fraction);
   };
@@ -42,7 +42,17 @@ class PieceEncoder {
   EncodedPiece encode(const TextPiece& piece) {
     EncodedPiece encoded;
     try {
-      piece.is_lines ? encode_lines(piece, encoded) : encode_plain(piece, encoded);
+      switch (piece.documents) {
+        case Documents::file:
+          append(piece.text, piece.starts_document, piece.part, encoded);
+          break;
+        case Documents::separated:
+          encode_separated(piece, encoded);
+          break;
+        case Documents::lines:
+          encode_lines(piece, encoded);
+          break;
+      }
     } catch (...) {
       encoded.failure = std::current_exception();
     }
@@ -50,13 +60,18 @@ class PieceEncoder {
   }
 
  private:
-  void encode_plain(const TextPiece& piece, EncodedPiece& encoded) {
-    append(piece.text, piece.starts_document, piece.part, encoded);
+  void encode_separated(const TextPiece& piece, EncodedPiece& encoded) {
+    std::int64_t number = piece.first_number;
+    bool starts_document = piece.starts_document;
+    for (const std::string_view text : divide(piece.text, spec_.document_separator)) {
+      append(text, starts_document, part_of(number++, spec_.validation_fraction), encoded);
+      starts_document = true;
+    }
   }
 
   void encode_lines(const TextPiece& piece, EncodedPiece& encoded) {
     const std::string_view text = piece.text;
-    std::int64_t number = piece.first_line;
+    std::int64_t number = piece.first_number;
     for (std::size_t begin = 0; begin < text.size(); ++number) {
       const std::size_t end = std::min(text.find('\n', begin), text.size());
       const std::string_view line = text.substr(begin, end - begin);
@@ -64,7 +79,7 @@ class PieceEncoder {
       if (line.find_first_not_of(" \t\r") == line.npos) continue;
       const std::string source = fmt::format("{}: line {}", piece.source, number);
       append(text_of(line, source), /*starts_document=*/true,
-             part_of_line(number, spec_.validation_fraction), encoded);
+             part_of(number, spec_.validation_fraction), encoded);
     }
   }
 
@@ -97,36 +112,107 @@ class PieceEncoder {
   std::vector<std::int32_t> wide_;
 };
 
-std::vector<TextPiece> read_pieces(TextReader& reader, std::size_t most) {
-  std::vector<TextPiece> pieces;
-  while (pieces.size() < most) {
-    auto piece = reader.next();
-    if (!piece) break;
-    pieces.push_back(std::move(*piece));
-  }
-  return pieces;
-}
+// Threads that each take the next piece of text, encode it, and wait for their turn to give it out.
+class Pipeline {
+ public:
+  Pipeline(const TextSpec& spec, const Tokenizer& tokenizer, TokenSink& sink)
+      : spec_(spec),
+        tokenizer_(tokenizer),
+        sink_(sink),
+        reader_({.paths = spec.paths,
+                 .lines = spec.lines,
+                 .document_separator = spec.document_separator,
+                 .validation_fraction = spec.validation_fraction,
+                 .piece_bytes = spec.piece_bytes}) {}
 
-// Each encoder takes the next piece that nobody has taken.
-std::vector<EncodedPiece> encode_all(std::vector<PieceEncoder>& encoders,
-                                     const std::vector<TextPiece>& pieces) {
-  std::vector<EncodedPiece> encoded(pieces.size());
-  std::atomic<std::size_t> next = 0;
-  const auto work = [&](PieceEncoder& encoder) {
-    for (std::size_t i = next++; i < pieces.size(); i = next++) {
-      encoded[i] = encoder.encode(pieces[i]);
+  void run() {
+    std::vector<PieceEncoder> encoders;
+    for (int i = 0; i < spec_.threads; ++i) encoders.emplace_back(spec_, tokenizer_);
+    {
+      std::vector<std::jthread> threads;
+      for (PieceEncoder& encoder : std::span(encoders).subspan(1)) {
+        threads.emplace_back([&] { work(encoder); });
+      }
+      work(encoders[0]);
     }
-  };
-  std::vector<std::jthread> threads;
-  for (std::size_t i = 1; i < encoders.size() && i < pieces.size(); ++i) {
-    threads.emplace_back([&, i] { work(encoders[i]); });
+    if (failure_) std::rethrow_exception(failure_);
   }
-  work(encoders[0]);
-  threads.clear();  // waits
-  return encoded;
-}
+
+ private:
+  struct Taken {
+    std::int64_t number;  // in the order of the text
+    std::int64_t bytes;   // read, with this piece
+    TextPiece piece;
+    std::exception_ptr failure;
+  };
+
+  void work(PieceEncoder& encoder) {
+    while (const auto taken = take()) {
+      EncodedPiece encoded;
+      encoded.failure = taken->failure;
+      if (!encoded.failure) encoded = encoder.encode(taken->piece);
+      give_out(*taken, encoded);
+    }
+  }
+
+  std::optional<Taken> take() {
+    const std::lock_guard lock(reading_);
+    if (at_end_) return std::nullopt;
+    Taken taken{.number = pieces_++, .bytes = 0, .piece = {}, .failure = nullptr};
+    try {
+      auto piece = reader_.next();
+      at_end_ = !piece;
+      if (at_end_) return std::nullopt;
+      taken.piece = std::move(*piece);
+      taken.bytes = reader_.bytes_read();
+    } catch (...) {
+      at_end_ = true;
+      taken.failure = std::current_exception();
+    }
+    return taken;
+  }
+
+  // What has failed first in the order of the text is the failure of it all.
+  void give_out(const Taken& taken, const EncodedPiece& encoded) {
+    std::unique_lock lock(writing_);
+    turn_.wait(lock, [&] { return turn_number_ == taken.number || failure_; });
+    if (failure_) return;
+    try {
+      if (encoded.failure) std::rethrow_exception(encoded.failure);
+      for (const Part part : {Part::training, Part::validation}) {
+        sink_.append(encoded.tokens[static_cast<std::size_t>(part)], part);
+      }
+      documents_ += encoded.documents;
+      sink_.progress(
+          {.bytes = taken.bytes, .documents = documents_, .bytes_in_all = reader_.bytes()});
+    } catch (...) {
+      failure_ = std::current_exception();
+      at_end_ = true;
+    }
+    ++turn_number_;
+    turn_.notify_all();
+  }
+
+  const TextSpec& spec_;
+  const Tokenizer& tokenizer_;
+  TokenSink& sink_;
+
+  std::mutex reading_;
+  TextReader reader_;
+  std::int64_t pieces_ = 0;
+  std::atomic<bool> at_end_ = false;
+
+  std::mutex writing_;
+  std::condition_variable turn_;
+  std::int64_t turn_number_ = 0, documents_ = 0;
+  std::exception_ptr failure_;
+};
 
 }  // namespace
+
+bool has_json_lines(const TextSpec& spec, const std::string& path) {
+  return spec.lines.value_or(path.ends_with(kJsonLinesEnding));
+}
 
 bool tokenize(const TextSpec& spec, const Tokenizer& tokenizer, TokenSink& sink) {
   constexpr std::int64_t kMostIds = std::numeric_limits<std::uint16_t>::max() + 1;
@@ -135,66 +221,61 @@ bool tokenize(const TextSpec& spec, const Tokenizer& tokenizer, TokenSink& sink)
                 fmt::format("--tokenizer {}: has {} tokens; a shard holds ids below {}",
                             tokenizer.name(), tokenizer.vocab(), kMostIds));
   }
-  TextReader reader(
-      {.paths = spec.paths, .lines = spec.lines, .validation_fraction = spec.validation_fraction});
-  std::vector<PieceEncoder> encoders;
-  for (int i = 0; i < spec.threads; ++i) encoders.emplace_back(spec, tokenizer);
-
-  std::int64_t documents = 0;
-  for (;;) {
-    const auto pieces = read_pieces(reader, kPiecesPerThread * encoders.size());
-    if (stop_signal() != 0) return false;
-    if (pieces.empty()) return true;
-    for (const EncodedPiece& encoded : encode_all(encoders, pieces)) {
-      if (encoded.failure) std::rethrow_exception(encoded.failure);
-      for (const Part part : {Part::training, Part::validation}) {
-        sink.append(encoded.tokens[static_cast<std::size_t>(part)], part);
-      }
-      documents += encoded.documents;
-    }
-    sink.progress(
-        {.bytes = reader.bytes_read(), .documents = documents, .bytes_in_all = reader.bytes()});
-  }
+  Pipeline(spec, tokenizer, sink).run();
+  return stop_signal() == 0;
 }
 
 ShardSink::ShardSink(const ShardSpec& spec, Report report)
-    : has_parts_(spec.has_parts),
+    : spec_(spec),
       report_(std::move(report)),
       training_({.folder = spec.folder,
-                 .prefix = "train",
-                 .first_number = 1,
+                 .prefix = kTrainPrefix,
+                 .first_number = kFirstTrainShard,
                  .shard_tokens = spec.shard_tokens}),
       validation_({.folder = spec.folder,
-                   .prefix = "val",
-                   .first_number = 0,
-                   .shard_tokens = spec.shard_tokens}),
-      first_shard_tokens_(spec.shard_tokens) {}
+                   .prefix = kValPrefix,
+                   .first_number = kFirstValShard,
+                   .shard_tokens = spec.shard_tokens}) {}
 
 void ShardSink::append(std::span<const std::uint16_t> tokens, Part part) {
-  if (has_parts_) return (part == Part::validation ? validation_ : training_).append(tokens);
-  const std::int64_t room = first_shard_tokens_ - validation_.tokens();
+  if (spec_.has_parts) return (part == Part::validation ? validation_ : training_).append(tokens);
+  const std::int64_t room = spec_.shard_tokens - validation_.tokens();
   const auto first = tokens.first(std::min(static_cast<std::size_t>(room), tokens.size()));
   validation_.append(first);
   training_.append(tokens.subspan(first.size()));
 }
 
 void ShardSink::progress(const TokenizeProgress& progress) {
-  report_(progress, counts());
+  last_progress_ = progress;
+  report_(progress);
 }
 
 void ShardSink::finish() {
-  if (!has_parts_ && training_.tokens() == 0 && validation_.tokens() > 0) {
-    validation_.move_first(validation_.tokens() / 10 * 9, training_);
+  const bool has_one_shard = training_.tokens() == 0 && validation_.tokens() > 0;
+  if (!spec_.has_parts && has_one_shard) {
+    validation_.move_first(validation_.tokens() - validation_.tokens() / 10, training_);
   }
   training_.finish();
   validation_.finish();
 }
 
-ShardCounts ShardSink::counts() const {
-  return {.training_tokens = training_.tokens(),
-          .training_shards = training_.shards(),
-          .validation_tokens = validation_.tokens(),
-          .validation_shards = validation_.shards()};
+DatasetPart ShardSink::train() const {
+  return {.tokens = training_.tokens(), .shards = training_.shards()};
+}
+
+DatasetPart ShardSink::val() const {
+  return {.tokens = validation_.tokens(), .shards = validation_.shards()};
+}
+
+Dataset describe_dataset(const TextSpec& spec, const Tokenizer& tokenizer, const ShardSink& sink) {
+  return {.tokenizer = saved_tokenizer_name(tokenizer),
+          .vocab = tokenizer.vocab(),
+          .end_of_text = tokenizer.end_of_text(),
+          .bytes = sink.last_progress().bytes,
+          .documents = sink.last_progress().documents,
+          .train = sink.train(),
+          .val = sink.val(),
+          .sources = spec.paths};
 }
 
 std::vector<std::uint16_t> tokenize_in_memory(const TextSpec& spec, const Tokenizer& tokenizer,

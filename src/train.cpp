@@ -10,6 +10,7 @@
 #include "lathe/commands.h"
 #include "lathe/cuda.h"
 #include "lathe/data_loader.h"
+#include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/evaluate.h"
 #include "lathe/horizon.h"
@@ -22,6 +23,9 @@
 #include "lathe/schedule.h"
 #include "lathe/stop_signal.h"
 #include "lathe/training_data.h"
+#include "number_text.h"
+#include "training_tasks.h"
+#include "utf8.h"
 
 namespace lathe {
 namespace {
@@ -36,23 +40,16 @@ std::int64_t peak_memory_bytes() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-std::string format_duration(double seconds) {
-  const auto s = static_cast<std::int64_t>(seconds);
-  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-  if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
-  return fmt::format("{}s", s);
-}
-
-std::string format_rate(double per_second) {
-  if (per_second >= 1e6) return fmt::format("{:.1f}M", per_second / 1e6);
-  if (per_second >= 1e4) return fmt::format("{:.0f}k", per_second / 1e3);
-  return fmt::format("{:.0f}", per_second);
-}
-
 std::unique_ptr<Backend> make_training_backend(const Options& options, const ModelConfig& config) {
   std::unique_ptr<Backend> backend = make_backend(options);
   require_memory(*backend, config, options);
   return backend;
+}
+
+// Relative to a checkpoint, where it is saved with the run.
+std::string tokenizer_in_run(const std::string& name) {
+  const bool is_saved = name == kTokenizerFolder || name == kTokenizerFile;
+  return is_saved ? "../../" + name : name;
 }
 
 // One run, from its first step in this process to its last.
@@ -72,6 +69,7 @@ class Trainer {
   void require_finite(const Step& step) const;
   void follow_profiler();
   void validate();
+  void measure_loss();
   void save();
   void show_sample();
   void finish(const std::string& status, int exit_code);
@@ -82,6 +80,7 @@ class Trainer {
 
   Options options_;
   TrainingData data_;
+  std::vector<MultipleChoiceTask> tasks_;
   ModelConfig config_;
   Horizon horizon_;
   ScheduleSpec schedule_;
@@ -103,6 +102,7 @@ class Trainer {
 Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start)
     : options_(options),
       data_(std::move(data)),
+      tasks_(open_training_tasks(options, data_)),
       config_(complete_config(options, data_.vocab)),
       horizon_(make_horizon(options, data_.train.sequences(options.seq_len))),
       schedule_{.kind = parse_lr_schedule(options.lr_schedule),
@@ -129,7 +129,7 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
     saved_step_ = state_.step;
     earlier_seconds_ = state_.wall_seconds;
   } else if (!options_.init_from.empty()) {
-    initialize_from(options_.init_from, *backend_, model_, adamw_);
+    initialize_from(*open_model(options_.init_from, Weights::master), *backend_, model_, adamw_);
   } else {
     initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
     adamw_.publish_master();
@@ -145,6 +145,8 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                                 .quiet = options_.quiet,
                                 .llmc_log = options_.llmc_log});
   folder_->write_config(to_toml(options_));
+  if (!start) folder_->write_token_keys(data_.token_keys);
+  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
@@ -159,6 +161,7 @@ int Trainer::run() {
   folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
                            options_.precision, result_.parameters));
   if (options_.device == "auto" && !uses_gpu(options_)) folder_->say(why_no_gpu() + ": on the CPU");
+  for (const std::string& message : data_.messages) folder_->say(message);
   folder_->say(data_.summary);
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
@@ -257,7 +260,7 @@ void Trainer::log_step(const Step& step) {
         "{}",
         state_.step, horizon_.steps,
         100.0 * static_cast<double>(state_.step) / static_cast<double>(horizon_.steps), loss, norm,
-        lr, 1e3 * seconds, format_rate(rate), format_duration(left / average)));
+        lr, 1e3 * seconds, rate_text(rate), duration_text(left / average)));
   }
 }
 
@@ -280,12 +283,18 @@ void Trainer::show_start(double loss) {
   }
 }
 
+// What a stop signal interrupts is not recorded.
 void Trainer::validate() {
-  if (!data_.val || validated_step_ == state_.step) return;
+  if (validated_step_ == state_.step) return;
+  if (data_.val) measure_loss();
+  answer(tasks_, model_, state_.step, *folder_);
+  if (stop_signal() == 0) validated_step_ = state_.step;
+}
+
+void Trainer::measure_loss() {
   const auto stopped_or_done = evaluate(model_, data_.val->files, options_.val_tokens);
   if (!stopped_or_done) return;
   const Evaluation& evaluation = *stopped_or_done;
-  validated_step_ = state_.step;
   result_.val_loss = evaluation.loss;
   if (!state_.best_val_loss || evaluation.loss < *state_.best_val_loss) {
     state_.best_val_loss = evaluation.loss;
@@ -310,7 +319,7 @@ void Trainer::save() {
   save_checkpoint(folder_->path(), *backend_,
                   {.config = config_,
                    .precision = options_.precision,
-                   .tokenizer = data_.train.is_text() ? "bytes" : "none",
+                   .tokenizer = tokenizer_in_run(data_.tokenizer_name),
                    .state = state_,
                    .plans = backend_->plans(),
                    .model = model_tensors(model_),
@@ -322,16 +331,19 @@ void Trainer::save() {
 
 void Trainer::show_sample() {
   constexpr std::int64_t kTokens = 400;
-  const bool is_text = data_.train.is_text();
+  const Tokenizer* tokenizer = data_.tokenizer.get();
+  const std::int32_t first = tokenizer != nullptr ? tokenizer->first_token()
+                                                  : first_token(/*is_text=*/false, config_.vocab);
   std::vector<std::int32_t> tokens;
   generate(model_,
-           {.prompt = {first_token(is_text, config_.vocab)},
+           {.prompt = {std::min(first, static_cast<std::int32_t>(config_.vocab - 1))},
             .max_tokens = kTokens,
             .temperature = 0.8,
             .top_k = 0,
             .seed = options_.seed},
            [&](std::int32_t token) { tokens.push_back(token); });
-  const std::string text = readable(tokens, is_text);
+  const std::string text = tokenizer != nullptr ? shown(decode(*tokenizer, tokens))
+                                                : readable(tokens, /*is_text=*/false);
   folder_->write_sample(state_.step, text + "\n");
   folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));
 }
@@ -361,7 +373,7 @@ void Trainer::show_end() {
                               .floor_label = "floor of the stories' grammar"},
                              kColumns, kRows));
   std::string line = fmt::format("finished {} steps, {} tokens in {}", state_.step, state_.tokens,
-                                 format_duration(wall_seconds()));
+                                 duration_text(wall_seconds()));
   if (result_.val_loss) line += fmt::format(" | val loss {:.4f}", *result_.val_loss);
   if (result_.floor) {
     line +=
@@ -379,7 +391,11 @@ int train_command(const Options& given) {
   const bool resumes = options.resume.has_value();
   RunFolder::check(options.out, options.overwrite, resumes);
   std::optional<CheckpointInfo> start = find_start(options);
-  TrainingData data = open_training_data(options);
+  DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
+  if (start) {
+    origin = {.tokenizer = start->tokenizer, .token_keys = RunFolder::token_keys(options.out)};
+  }
+  TrainingData data = open_training_data(options, origin);
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;

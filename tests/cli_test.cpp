@@ -47,7 +47,10 @@ class Folder {
     dir_.write("llama.bin", header_bytes({.magic = 20240801, .version = 7, .tokens = 0}));
     dir_.write("version.bin", header_bytes({.version = 9}));
     dir_.write("random.bin", book);
+    dir_.write("task.bin", header_bytes({.magic = 20240522, .version = 1, .tokens = 1}));
+    dir_.write("task.jsonl", "{\"ctx\":\"It was\",\"endings\":[\"a\",\"b\"],\"label\":2}\n");
     dir_.write("odd.bin", book.substr(0, 1001));
+    dir_.write("wrong.jsonl", "{\"text\": \"right\"}\n{\"text\": wrong}\n");
     dir_.write("typo.toml", "micro_batch = 4\n");
     dir_.write("type.toml", "lr = true\n");
     dir_.write("broken.toml", "lr = = 1\n");
@@ -218,9 +221,32 @@ const Case kCases[] = {
     {"eval --checkpoint damaged --val book.txt", 4, {"damaged"}},
     {"eval --checkpoint run --val none.txt", 3, {"none.txt"}},
     {"eval --checkpoint run --val book.txt --seq-len 17", 2, {"--seq-len 17", "16"}},
+    {"eval --checkpoint run --multiple-choice none.bin", 3, {"none.bin: cannot open"}},
+    {"eval --checkpoint run --multiple-choice book.txt", 3, {"book.txt: byte 0", "20240522"}},
+    {"eval --checkpoint run --multiple-choice task.bin", 3, {"task.bin: byte 12"}},
+    {"eval --checkpoint run --multiple-choice task.jsonl", 3, {"task.jsonl: line 1: \"label\""}},
+    {"train --train book.txt --multiple-choice task.jsonl", 3, {"task.jsonl: line 1: \"label\""}},
     {"sample --checkpoint damaged", 4, {"damaged"}},
     {"sample --checkpoint book.txt", 4, {"book.txt"}},
     {"inspect none", 3, {"none"}},
+    // Text into shards
+    {"tokenize --tokenizer bytes --out shards", 2, {"tokenize: needs a FILE"}},
+    {"tokenize --out shards book.txt", 2, {"--tokenizer: lathe tokenize needs it"}},
+    {"tokenize --tokenizer bytes book.txt", 2, {"--out: lathe tokenize needs it"}},
+    {"tokenize --tokenizer none --out shards book.txt", 2, {"--tokenizer none"}},
+    {"tokenize --tokenizer bytes --out shards none.txt", 3, {"none.txt"}},
+    {"tokenize --tokenizer bytes --out shards full", 3, {"full: is a folder"}},
+    {"tokenize --tokenizer bytes --out shards wrong.jsonl", 3, {"wrong.jsonl: line 2"}},
+    {"tokenize --tokenizer bytes --out full book.txt good.bin --data-format llmc",
+     2,
+     {"--data-format llmc"}},
+    {"tokenize --tokenizer bytes --out . book.txt", 2, {"--out .: holds ", ".bin"}},
+    {"tokenize --tokenizer bytes --out book.txt book.txt", 2, {"--out book.txt: is a file"}},
+    {"tokenize --tokenizer bytes --out /proc/shards book.txt", 6, {"/proc/shards"}},
+    {"tokenize --tokenizer bytes --out shards --val-fraction 1 book.txt", 2, {"--val-fraction 1"}},
+    {"tokenize --tokenizer bytes --out shards --shard-tokens 3B book.txt",
+     2,
+     {"--shard-tokens 3B", "2147483647"}},
     {"plot none", 3, {"none"}},
     {"plot run --svg /proc/loss.svg", 6, {"loss.svg"}},
 };

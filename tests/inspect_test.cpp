@@ -156,6 +156,53 @@ TEST(Inspect, ExplainsAShard) {
   const json empty = facts_of(folder.write("empty.bin", test::shard_bytes({})));
   EXPECT_EQ(empty["min_token"], nullptr);
   EXPECT_EQ(empty["first_tokens"], json::array());
+  EXPECT_FALSE(empty.contains("document_tokens"));
+}
+
+TEST(Inspect, CountsTheDocumentsOfAShard) {
+  const TempDir folder;
+  constexpr std::uint16_t kEnd = 50256;
+  const std::vector<std::uint16_t> tokens = {7, 8, kEnd, 1, 2, 3, kEnd, kEnd, 50257, kEnd, 5, 6};
+  const json facts = facts_of(folder.write("a.bin", test::shard_bytes(tokens)));
+  EXPECT_EQ(facts["end_of_text_tokens"], 4);
+  EXPECT_EQ(facts["tokens_before_the_first_end_of_text"], 2);
+  EXPECT_EQ(facts["empty_documents"], 1);
+  EXPECT_EQ(facts["document_tokens"], json({{"shortest", 0}, {"mean", 1.5}, {"longest", 3}}));
+  EXPECT_EQ(facts["tokens_beyond_gpt2"], 1);
+  const json none = facts_of(folder.write("b.bin", test::shard_bytes(test::counting_tokens(0, 9))));
+  EXPECT_EQ(none["tokens_before_the_first_end_of_text"], 9);
+  EXPECT_EQ(none["empty_documents"], 0);
+}
+
+TEST(Inspect, ExplainsMultipleChoice) {
+  const TempDir folder;
+  const std::string lines = R"({"ctx":"abc","endings":["d","ef"],"label":1})"
+                            "\n"
+                            R"({"ctx":"a","endings":["b","c","d"],"label":1})";
+  const json of_lines = facts_of(folder.write("task.jsonl", lines));
+  EXPECT_EQ(of_lines["kind"], "multiple choice (JSON lines)");
+  EXPECT_EQ(of_lines["examples"], 2);
+  EXPECT_EQ(of_lines["examples_by_label"], json({0, 2, 0}));
+  EXPECT_EQ(of_lines["context_bytes"], json({{"shortest", 1}, {"mean", 2.0}, {"longest", 3}}));
+  EXPECT_EQ(of_lines["completion_bytes"]["longest"], 3);  // with the space before it
+
+  // An example of 24 bytes: label 0 of 2, context (300), completions (5, 6), (50000).
+  std::string bytes = test::header_bytes({.magic = 20240522, .version = 1, .tokens = 1});
+  bytes[12] = 24;
+  bytes += test::raw_token_bytes(
+      std::vector<std::uint16_t>{65535, 24, 0, 0, 2, 1, 300, 2, 5, 6, 1, 50000});
+  for (const char* name : {"task.bin", "task"}) {
+    const json facts = facts_of(folder.write(name, bytes));
+    EXPECT_EQ(facts["kind"], "multiple choice (llm.c)");
+    EXPECT_EQ(facts["bytes"], 1048);
+    EXPECT_EQ(facts["min_token"], 5);
+    EXPECT_EQ(facts["max_token"], 50000);
+    EXPECT_EQ(facts["completions_of_an_example"]["mean"], 2.0);
+    EXPECT_EQ(facts["completion_tokens"], json({{"shortest", 1}, {"mean", 1.5}, {"longest", 2}}));
+  }
+  bytes[1024 + 6] = 2;
+  const std::string damaged = folder.write("task.bin", bytes);
+  EXPECT_TRUE(inspect({damaged}, false).error.starts_with("exit 3: " + damaged + ": byte 1030: "));
 }
 
 TEST(Inspect, ExplainsRawTokensWhenAsked) {
@@ -208,7 +255,15 @@ TEST(Inspect, ExplainsMetrics) {
       "exit 3: " + path + ": line 1: must be an object with a \"step\" that is a whole number");
   folder.write("metrics.jsonl", "{\"step\":1}\n");
   EXPECT_EQ(inspect({path}, false).error,
-            "exit 3: " + path + R"(: line 1: must hold "train/loss" or "val/loss")");
+            "exit 3: " + path + R"(: line 1: must hold "train/loss" or "val/...")");
+}
+
+TEST(Inspect, KnowsMetricsOfOtherNames) {
+  const TempDir folder;
+  const std::string line = R"({"step":3,"val/hellaswag/acc":0.25,"val/hellaswag/acc_norm":0.5})";
+  const json facts = facts_of(folder.write("metrics.jsonl", kMetrics + line + "\n"));
+  EXPECT_EQ(facts["validation_lines"], 2);
+  EXPECT_EQ(facts["last_line_is_cut"], false);
 }
 
 TEST(Inspect, ExplainsConfigAndResult) {
@@ -295,7 +350,8 @@ TEST(Inspect, SaysWhatItWouldRecognise) {
       inspect({unknown}, false).error,
       "exit 3: " + unknown +
           ": not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
-          "shard), .txt or .md (text), metrics.jsonl, config.toml, result.json");
+          "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice), "
+          "config.toml, result.json");
   EXPECT_EQ(inspect({folder.path()}, false).error,
             "exit 3: " + folder.path().string() +
                 ": a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "

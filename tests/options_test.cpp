@@ -244,7 +244,6 @@ TEST(Options, ErrorsNameOptionValueAndRemedy) {
       {{"--steps", "010"}, "2: --steps 010: must be a whole number from 1 to 1e15"},
       {{"--threads", "0"}, "2: --threads 0: must be a whole number from 1 to 1024"},
       {{"--precision", "fp16"}, "2: --precision fp16: must be one of fp32, bf16"},
-      {{"--tokenizer", "gpt2"}, "2: --tokenizer gpt2: must be bytes"},
       {{"--model", "d13"},
        "2: --model d13: must be one of tiny, gpt2, gpt2-medium, gpt2-large, gpt2-xl, d12, d24, "
        "d36, d48"},
@@ -258,7 +257,8 @@ TEST(Options, ErrorsNameOptionValueAndRemedy) {
       {{"--no-shufle"}, "2: --no-shufle: no such option; did you mean --no-shuffle?"},
       {{"--zebra"}, "2: --zebra: no such option; see lathe train --help"},
       {{"--json"},
-       "2: --json: lathe train does not take it; it belongs to eval, inspect, plan, bench"},
+       "2: --json: lathe train does not take it; it belongs to eval, inspect, plan, bench, "
+       "tokenize"},
       {{"-x"}, "2: -x: no such option; see lathe train --help"},
       {{"book.txt"}, "2: book.txt: options begin with --; see lathe train --help"},
       {{"--train", "a\xff.txt"}, "2: --train a\\ufffd.txt: must be UTF-8"},

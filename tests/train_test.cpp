@@ -326,6 +326,24 @@ TEST_F(Train, AStopSignalEndsAValidation) {
   EXPECT_EQ(metric("run", "val/loss").size(), 1u);
 }
 
+// A model that has seen the lines knows how they go on; the task stands in the metrics under the
+// name of its file, with every validation, also where there are no validation data.
+TEST_F(Train, AnswersMultipleChoiceWithEveryValidation) {
+  const std::string task = (folder_.path() / "lines.jsonl").string();
+  write_file_atomically(task, R"({"ctx":"of the","endings":["text","xqzj"],"label":0})"
+                              "\n"
+                              R"({"ctx":"line","endings":["xqzj","100 of"],"label":1})"
+                              "\n");
+  ASSERT_EQ(train("run", {"--multiple-choice", task, "--steps=60"}), 0);
+  EXPECT_EQ(metric("run", "val/lines/acc").size(), 20u);
+  EXPECT_EQ(metric("run", "val/lines/acc_norm").back(), 1.0);
+  EXPECT_EQ(metric("run", "val/loss").size(), 20u);
+  ASSERT_EQ(train("other", {"--steps=60"}), 0);
+  EXPECT_EQ(metric("other", "train/loss"), metric("run", "train/loss"));
+  EXPECT_THROW(train("more", {"--multiple-choice", task, task}), Error);
+  EXPECT_FALSE(fs::exists(run("more")));
+}
+
 TEST_F(Train, ValidationDoesNotDependOnTheMicroBatch) {
   ASSERT_EQ(train("a", {"--steps=1"}), 0);
   ASSERT_EQ(train("b", {"--steps=1", "--micro-batch=1"}), 0);

@@ -30,7 +30,7 @@ struct TrainState {
 struct CheckpointData {
   ModelConfig config;
   std::string precision;  // fp32 | bf16: the type of the model's tensors
-  std::string tokenizer;
+  std::string tokenizer;  // "bytes", "gpt2", a path relative to the checkpoint, or "none"
   TrainState state;
   std::string plans;                   // Backend::plans()
   std::vector<NamedTensor> model;      // one per parameter_specs(config), under its name
@@ -40,7 +40,8 @@ struct CheckpointData {
 struct CheckpointInfo {
   std::filesystem::path folder;
   ModelConfig config;
-  std::string precision, tokenizer;
+  std::string precision;
+  std::string tokenizer;  // as open_tokenizer takes it, or "none": not known
   TrainState state;
   std::string plans;
 };

@@ -13,5 +13,7 @@ int inspect_command(const Options& options);
 int plan_command(const Options& options);
 int bench_command(const Options& options);
 int plot_command(const Options& options);
+int tokenize_command(const Options& options);
+int train_tokenizer_command(const Options& options);
 
 }  // namespace lathe

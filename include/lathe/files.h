@@ -93,4 +93,6 @@ struct FileDigest {
 
 FileDigest digest_file(const InputFile& file);  // reads all of it, piece by piece
 
+std::string sha256(std::string_view bytes);  // 64 hexadecimal digits, as sha256sum prints them
+
 }  // namespace lathe

@@ -17,8 +17,8 @@ namespace lathe {
 enum class Recompute { none, block };
 
 struct ModelOptions {
-  std::int64_t micro_batch;  // most sequences of one call
-  std::int64_t seq_len;      // most positions of one call, at most the model's context
+  std::int64_t micro_batch;  // most sequences of one call, where each has seq_len positions
+  std::int64_t seq_len;      // most positions of a sequence, at most the model's context
   DType precision;           // compute type: fp32 or bf16
   Recompute recompute;       // block: keep only each block's input, run its forward again
   bool training;             // false: no gradients, no memory for them

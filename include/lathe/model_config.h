@@ -32,6 +32,14 @@ std::vector<std::string> model_preset_names();
 // Throws Error(usage) naming the option and what would be right.
 void validate(const ModelConfig& config);
 
+// What the sizes are called where they come from.
+struct SizeNames {
+  std::string_view layers = "layers", heads = "heads", channels = "channels", context = "context",
+                   vocab = "vocab";
+};
+// "n_layer 0: must be between 1 and 1000" of the first that cannot be; nullopt: none.
+std::optional<std::string> find_size_problem(const ModelConfig& config, const SizeNames& names);
+
 // One parameter tensor. Memory is flat: the tensor lives at elements [offset, offset + padded
 // rows * row length) of every buffer that has one entry per parameter (values, gradients, m, v).
 struct ParameterSpec {

@@ -8,6 +8,7 @@
 #include "lathe/adamw.h"
 #include "lathe/checkpoint.h"
 #include "lathe/model.h"
+#include "lathe/model_source.h"
 #include "lathe/options.h"
 
 namespace lathe {
@@ -18,9 +19,9 @@ std::vector<NamedTensor> model_tensors(const Gpt2& model);
 // m.NAME, v.NAME and, where the optimizer has its own, master.NAME of every parameter.
 std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw);
 
-// Fills the master weights from those of a checkpoint or run, or from a .safetensors file
-// (--init-from), and publishes them. Errors: checkpoint, naming the first tensor that does not fit.
-void initialize_from(const std::string& path, Backend& backend, const Gpt2& model, AdamW& adamw);
+// Fills the master weights with those of a file (--init-from) and publishes them. Errors:
+// checkpoint.
+void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& model, AdamW& adamw);
 
 // The backend of --device and --threads. Errors: usage.
 std::unique_ptr<Backend> make_backend(const Options& options);
@@ -32,10 +33,10 @@ ModelOptions training_model_options(const Options& options);
 ModelConfig complete_config(const Options& options, std::int64_t vocab);
 AdamWOptions adamw_options(const Options& options);
 
-// A model for eval and sample, from --checkpoint.
+// A model for eval and sample, from --checkpoint: a file of any kind that open_model() knows.
 struct LoadedModel {
   std::unique_ptr<Backend> backend;
-  CheckpointInfo checkpoint;
+  ModelInfo info;
   std::unique_ptr<Gpt2> model;
 };
 LoadedModel load_model(const Options& options, std::int64_t micro_batch);

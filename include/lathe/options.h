@@ -21,10 +21,13 @@ namespace lathe {
 // value: Options{} has nothing set, default_options() has the defaults.
 struct Options {
   // Data
-  std::vector<std::string> train;  // patterns; empty: the embedded stories
-  std::vector<std::string> val;    // patterns; empty: split off, or none
-  std::string data_format;         // auto | llmc | nanogpt | text
-  std::string tokenizer;           // bytes
+  std::vector<std::string> train;            // patterns; empty: the embedded stories
+  std::vector<std::string> val;              // patterns; empty: split off, or none
+  std::string data_format;                   // auto | llmc | nanogpt | text | jsonl
+  std::string tokenizer;                     // bytes, gpt2 or a path
+  std::string text_field;                    // of a line of .jsonl
+  std::string document_separator;            // in plain text; empty: a file is a document
+  std::vector<std::string> multiple_choice;  // files of tasks
 
   // Model. 0: the preset's, or for vocab the tokenizer's.
   std::string model;
@@ -50,6 +53,7 @@ struct Options {
   std::int64_t val_every = 0, val_tokens = 0, sample_every = 0, log_every = 0;
   std::int64_t checkpoint_every = 0, keep = 0;
   std::string out;
+  std::string token_cache;            // folder; empty: beside `out`
   std::optional<std::string> resume;  // "" newest checkpoint of --out, "auto", or a path
   bool overwrite = false, quiet = false, llmc_log = false;
   std::string config;  // the --config file
@@ -65,18 +69,20 @@ struct Options {
   std::string profile_steps;  // "A:B"; parse_step_range
 
   // Other commands
-  std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS
+  std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS, tokenize FILES
   std::string checkpoint;          // eval, sample: checkpoint or run folder
   std::string prompt;
   std::int64_t max_tokens = 0, top_k = 0;  // top_k 0: all
   double temperature = 0;
   std::string svg;    // plot: file to write
-  bool json = false;  // eval, inspect, plan, bench: one object on stdout
+  bool json = false;  // eval, inspect, plan, bench, tokenize: one object on stdout
+  std::int64_t shard_tokens = 0;
+  double val_fraction = -1;  // below 0: the first shard validates
 
   bool operator==(const Options&) const = default;
 };
 
-enum class Command { train, eval, sample, inspect, plan, bench, plot };
+enum class Command { train, eval, sample, inspect, plan, bench, plot, tokenize, train_tokenizer };
 
 // Variables by full name, "LATHE_LR"; others are ignored.
 using Environment = std::map<std::string, std::string>;

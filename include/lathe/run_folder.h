@@ -4,8 +4,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "lathe/files.h"
 
@@ -50,6 +53,9 @@ class RunFolder {
   // Whether result.json says so.
   static bool has_finished(const std::filesystem::path& folder);
 
+  // Of tokens.json; none when there is none.
+  static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
+
   // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
   // `resumed_step`. Errors: storage.
   explicit RunFolder(const RunFolderSpec& spec);
@@ -57,11 +63,14 @@ class RunFolder {
   const std::filesystem::path& path() const { return folder_; }
   void write_config(const std::string& toml);
   void write_result(const RunResult& result);
+  void write_token_keys(const std::map<std::string, std::string>& keys);  // nothing without any
   void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
 
   void training(const StepMetrics& metrics);
   void validation(std::int64_t step, double loss);
+  // Any others, by name.
+  void metrics(std::int64_t step, const std::vector<std::pair<std::string, double>>& values);
   void say(const std::string& line);  // to log.txt and, unless quiet, stdout
 
  private:

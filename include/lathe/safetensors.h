@@ -14,13 +14,14 @@
 #include "lathe/backend.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
+#include "lathe/stored_type.h"
 #include "lathe/tensor.h"
 
 namespace lathe {
 
 struct TensorInfo {
   std::string name;
-  DType type;
+  StoredType type;
   std::vector<std::int64_t> shape;  // may be empty (a scalar) or hold zeros
   std::uint64_t begin, end;         // bytes, from the first data byte
 
@@ -50,6 +51,32 @@ class SafetensorsReader {
   std::map<std::string, std::string> metadata_;
 };
 
+// What the header says of a tensor that is to be written.
+struct TensorEntry {
+  std::string name;
+  DType type;
+  std::vector<std::int64_t> shape;
+};
+
+// Writes a file piece by piece. Its content depends on the arguments alone, so equal tensors leave
+// equal files. Errors: storage.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const std::filesystem::path& path, std::span<const TensorEntry> tensors,
+                    const std::map<std::string, std::string>& metadata);
+
+  void append(std::span<const std::byte> bytes);  // of the tensors, in their order
+  FileDigest finish();                            // syncs and closes
+
+ private:
+  void write(std::span<const std::byte> bytes);
+
+  OutputFile file_;
+  Checksum checksum_;
+  FileDigest digest_;
+  std::uint64_t end_ = 0;  // bytes that make the file whole
+};
+
 // A tensor to be saved or loaded: its memory on the device holds exactly the elements of `shape`,
 // which leaves out padding rows.
 struct NamedTensor {
@@ -58,18 +85,14 @@ struct NamedTensor {
   Tensor memory;
 };
 
-// Writes and syncs the file. Its content depends on the arguments alone, so equal tensors leave
-// equal files. Device memory passes through one small host buffer. Error(storage).
+// Writes and syncs the file. Device memory passes through one small host buffer. Error(storage).
 FileDigest write_safetensors(const std::filesystem::path& path, Backend& backend,
                              std::span<const NamedTensor> tensors,
                              const std::map<std::string, std::string>& metadata);
 
-// Fills to.memory from the tensor of that name, converting between fp32 and bf16 when the types
-// differ. Throws the reader's error code when it is absent or has another shape.
+// Fills to.memory from the tensor of that name, converting floats when the types differ. Throws the
+// reader's error code when it is absent or has another shape.
 void load_tensor(const SafetensorsReader& reader, Backend& backend, const NamedTensor& to);
-
-// The format's name of a type: "F32", "BF16", "I32".
-std::string_view safetensors_name(DType type);
 
 std::string shape_string(std::span<const std::int64_t> shape);  // "(768, 3072)"
 

@@ -1,5 +1,5 @@
-// Token shards of llm.c's format (docs/formats.md), one after another. A shard takes its final name
-// when it is whole and on the disk.
+// Token shards of llm.c's format (docs/formats.md), one after another, in a folder that nobody
+// reads before they are whole (lathe/dataset.h).
 #pragma once
 
 #include <cstdint>
@@ -22,31 +22,30 @@ class ShardWriter {
   };
 
   explicit ShardWriter(Spec spec);
-  ShardWriter(const ShardWriter&) = delete;
-  ShardWriter& operator=(const ShardWriter&) = delete;
-  ~ShardWriter();  // removes a shard that has no final name yet
 
-  // Error(storage). A shard that is full gets its name with the first token after it, or finish().
+  // Error(storage). A shard is whole and on the disk with the first token after it, or finish().
   void append(std::span<const std::uint16_t> tokens);
   void finish();
 
-  std::int64_t tokens() const { return tokens_; }  // of all shards
-  std::int64_t shards() const { return shards_; }  // that have their names
-
-  // Moves the first `count` tokens of the shard that has no name yet to another writer.
+  // Of the only shard, that is not finished, gives its first `count` tokens to another writer.
   void move_first(std::int64_t count, ShardWriter& to);
 
+  std::int64_t tokens() const { return tokens_; }  // of all shards
+  std::int64_t shards() const { return shards_; }  // begun
+
  private:
-  std::filesystem::path path() const;          // of the shard that is being written
-  std::filesystem::path partial_path() const;  // and where it is until then
+  std::filesystem::path path() const;  // of the shard that is being written
   void open();
-  void commit();
-  void discard();
+  void close();
 
   Spec spec_;
   std::optional<OutputFile> file_;  // of the shard that is being written
   std::int64_t open_tokens_ = 0;    // in it
   std::int64_t tokens_ = 0, shards_ = 0;
 };
+
+// "train_000001.bin"; and whether a file's name is one that lathe tokenize gives to a shard.
+std::string shard_name(const std::string& prefix, std::int64_t number);
+bool is_shard_name(const std::string& name);
 
 }  // namespace lathe

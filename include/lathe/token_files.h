@@ -30,6 +30,13 @@ struct TokenFilesSpec {
   std::int64_t vocab;  // token ids are below it; 0: natural_vocab()
 };
 
+bool has_text_ending(const std::string& path);  // .txt or .md
+
+// The files that a path or pattern stands for, in order of name (bytes, whatever the locale). A
+// file of exactly this name comes before its meaning as a pattern. Error(data) beginning with
+// `option`.
+std::vector<std::string> matching_files(const std::string& option, const std::string& pattern);
+
 class ByteSource;  // a file or memory that can be read at any offset
 
 class TokenFiles {
@@ -40,6 +47,10 @@ class TokenFiles {
 
   // One shard in memory, its bytes as tokens; `name` stands for the file in messages.
   static TokenFiles from_text(std::string text, const std::string& name);
+
+  // One shard in memory, of `name`'s tokens; ids are below `vocab`.
+  static TokenFiles from_tokens(std::span<const std::uint16_t> tokens, const std::string& name,
+                                std::int64_t vocab);
 
   std::int64_t tokens() const;         // of all shards
   bool is_text() const;                // bytes as tokens

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "lathe/dataset.h"
 #include "lathe/shard_writer.h"
 #include "lathe/tokenizer.h"
 
@@ -19,20 +20,26 @@ namespace lathe {
 enum class Part { training, validation };
 
 struct TextSpec {
-  std::vector<std::string> paths;  // "-" is stdin
-  std::optional<bool> lines;       // JSON lines or plain text; nullopt: .jsonl are lines
-  std::string text_field;          // of a JSON line
-  // Of each plain file its end validates, of JSON lines documents spread evenly.
+  std::vector<std::string> paths;       // "-" is stdin
+  std::optional<bool> lines;            // JSON lines or plain text; nullopt: .jsonl are lines
+  std::string text_field;               // of a JSON line
+  std::string document_separator = {};  // of plain text; "": a file is a document
+  // Of a file that is one document its end validates; of others, documents spread evenly.
   double validation_fraction;
   int threads;
+  std::size_t piece_bytes = std::size_t{1} << 20;  // about, of what a thread encodes at a time
 };
 
+// Whether a file has a document on each line.
+bool has_json_lines(const TextSpec& spec, const std::string& path);
+
 struct TokenizeProgress {
-  std::int64_t bytes, documents;             // so far
+  std::int64_t bytes = 0;                    // so far
+  std::int64_t documents = 0;                // a file of which a part validates has two
   std::optional<std::int64_t> bytes_in_all;  // nullopt: not known, a pipe
 };
 
-// Where tokens go, in order.
+// Where tokens go, in order. One thread at a time calls it, not always the same.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
@@ -40,9 +47,9 @@ class TokenSink {
   virtual void progress(const TokenizeProgress& progress) = 0;
 };
 
-// Each document begins with the end-of-text token, where the tokenizer has one. False: a stop
-// signal came before the end. Throws Error: data for the text, usage for a tokenizer with more ids
-// than 16 bits hold.
+// Each document begins with the end-of-text token, where the tokenizer has one; an empty document
+// is none. False: a stop signal came before the end. Throws Error: data for the text, naming file
+// and line; usage for a tokenizer with more ids than 16 bits hold, or none that encodes.
 bool tokenize(const TextSpec& spec, const Tokenizer& tokenizer, TokenSink& sink);
 
 struct ShardSpec {
@@ -52,29 +59,30 @@ struct ShardSpec {
   bool has_parts;
 };
 
-struct ShardCounts {
-  std::int64_t training_tokens, training_shards;
-  std::int64_t validation_tokens, validation_shards;
-};
-
-// Token shards in a folder. What is not finished when it is destroyed is removed.
+// Token shards in a folder.
 class ShardSink : public TokenSink {
  public:
-  using Report = std::function<void(const TokenizeProgress&, const ShardCounts&)>;
+  using Report = std::function<void(const TokenizeProgress&)>;
 
   ShardSink(const ShardSpec& spec, Report report);
 
   void append(std::span<const std::uint16_t> tokens, Part part) override;
   void progress(const TokenizeProgress& progress) override;
-  void finish();
-  ShardCounts counts() const;
+  void finish();  // all shards are on the disk
+
+  DatasetPart train() const;
+  DatasetPart val() const;
+  const TokenizeProgress& last_progress() const { return last_progress_; }
 
  private:
-  bool has_parts_;
+  ShardSpec spec_;
   Report report_;
   ShardWriter training_, validation_;
-  std::int64_t first_shard_tokens_;
+  TokenizeProgress last_progress_;
 };
+
+// What a folder of shards made from this text is.
+Dataset describe_dataset(const TextSpec& spec, const Tokenizer& tokenizer, const ShardSink& sink);
 
 // The tokens of one part of texts, in memory.
 std::vector<std::uint16_t> tokenize_in_memory(const TextSpec& spec, const Tokenizer& tokenizer,

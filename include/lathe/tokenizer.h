@@ -41,7 +41,17 @@ class Tokenizer {
 // One token for each byte.
 std::shared_ptr<const Tokenizer> byte_tokenizer();
 
+// What --tokenizer names: "bytes"; "gpt2", whose vocab.bpe is the file that LATHE_GPT2_VOCAB names
+// or lathe/vocab.bpe in the cache folder (XDG_CACHE_HOME or ~/.cache), by its sha256; or a path: a
+// vocab.bpe or merges.txt, a tokenizer.json, a folder with Hugging Face's tokenizer files, or
+// llm.c's tokenizer .bin, which only decodes. Throws Error: usage where there is nothing of that
+// name, data for a file that is not sound.
+std::shared_ptr<const Tokenizer> open_tokenizer(const std::string& name);
+
 std::vector<std::int32_t> encode(const Tokenizer& tokenizer, std::string_view text);
+// Here "<|endoftext|>" in the text becomes that token, where the tokenizer has it.
+std::vector<std::int32_t> encode_with_end_of_text(const Tokenizer& tokenizer,
+                                                  std::string_view text);
 std::string decode(const Tokenizer& tokenizer, std::span<const std::int32_t> tokens);
 
 }  // namespace lathe
