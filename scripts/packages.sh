@@ -11,3 +11,6 @@ test_packages=(libgtest-dev clang-format-14 python3 python3-venv curl)
 
 # For scripts/fuzz.sh: libFuzzer comes with clang's runtime, and omp.h is clang's own.
 fuzz_packages=(clang-14 libclang-rt-14-dev libomp-dev)
+
+# For tests/transformers_test.py alone. PyTorch's BLAS is a recommendation only.
+transformers_packages=(python3-torch libopenblas0-pthread python3-venv)

@@ -40,6 +40,10 @@ begin build
 cmake --preset release -DLATHE_BUILD_TESTS=ON
 cmake --build build
 
+begin transformers
+scripts/install_transformers.sh ||
+  echo 'transformers cannot be installed here: transformers_test will not run'
+
 begin lint
 scripts/lint.sh build
 

@@ -1,8 +1,6 @@
 #include "lathe/checkpoint.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <stdio.h>
 
 #include <algorithm>
 #include <charconv>
@@ -83,37 +81,11 @@ void remove_leftovers(const fs::path& checkpoints) {
   }
 }
 
-// Goes into the model's file, so that it explains itself away from its state.json.
-std::map<std::string, std::string> model_metadata(const CheckpointData& data) {
-  std::map<std::string, std::string> metadata = {
-      {"format", "lathe"}, {"precision", data.precision}, {"tokenizer", data.tokenizer}};
-  visit_fields(data.config, [&](const char* name, std::int64_t value) {
-    metadata[name] = fmt::to_string(value);
-  });
-  return metadata;
-}
-
 void write_state(const fs::path& folder, const CheckpointState& state) {
   OutputFile file(folder / kStateFile);
   file.write(state_to_text(state));
   file.sync();
   file.close();
-}
-
-// Makes `partial` the checkpoint `final`. The rename is the commit; a checkpoint of the same step
-// changes places with its successor, so that at no moment there is none.
-void publish(const fs::path& partial, const fs::path& final) {
-  std::error_code why;
-  if (!fs::exists(final, why)) {
-    fs::rename(partial, final, why);
-  } else if (::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, final.c_str(), RENAME_EXCHANGE) !=
-             0) {
-    // A file system that cannot exchange names: move the old one aside first.
-    fs::rename(final, removed_name(final), why);
-    if (!why) fs::rename(partial, final, why);
-  }
-  if (why) fail_storage(final, "rename to", why);
-  sync_folder(final.parent_path());
 }
 
 // Name, shape and type of every tensor that a whole checkpoint has in one of its files.
@@ -175,11 +147,6 @@ void verify_tensors(const fs::path& path, const CheckpointState& state) {
   }
 }
 
-// As --tokenizer takes it: a path in state.json is relative to the checkpoint.
-std::string usable_tokenizer(const std::string& name, const fs::path& folder) {
-  return name.find('/') == name.npos ? name : (folder / name).string();
-}
-
 CheckpointInfo open_folder(const fs::path& folder) {
   const CheckpointState state = read_state(folder / kStateFile);
   if (const auto step = step_of(folder); step && *step != state.train.step) {
@@ -228,12 +195,13 @@ void save_checkpoint(const fs::path& run_folder, Backend& backend, const Checkpo
                           .plans = data.plans,
                           .files = {}};
     state.files[kModelFile] =
-        write_safetensors(partial / kModelFile, backend, data.model, model_metadata(data));
+        write_safetensors(partial / kModelFile, backend, data.model,
+                          model_metadata(data.config, data.precision, data.tokenizer));
     state.files[kOptimizerFile] =
         write_safetensors(partial / kOptimizerFile, backend, data.optimizer, {{"format", "lathe"}});
     write_state(partial, state);
     sync_folder(partial);
-    publish(partial, final);
+    publish(partial, final, removed_name(final));
   } catch (...) {
     fs::remove_all(partial, why);  // give the space back; the error that matters is on its way
     throw;

@@ -146,6 +146,21 @@ void validate_content(const StateReader& reader, const CheckpointState& state) {
 
 }  // namespace
 
+std::string usable_tokenizer(const std::string& name, const std::filesystem::path& folder) {
+  return name.find('/') == name.npos ? name : (folder / name).string();
+}
+
+std::map<std::string, std::string> model_metadata(const ModelConfig& config,
+                                                  const std::string& precision,
+                                                  const std::string& tokenizer) {
+  std::map<std::string, std::string> metadata = {
+      {"format", "lathe"}, {"precision", precision}, {"tokenizer", tokenizer}};
+  visit_fields(config, [&](const char* name, std::int64_t value) {
+    metadata[name] = fmt::to_string(value);
+  });
+  return metadata;
+}
+
 std::string state_to_text(const CheckpointState& state) {
   ordered_json root;
   root["format"] = kFormat;

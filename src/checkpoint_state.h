@@ -28,6 +28,14 @@ struct CheckpointState {
 std::string state_to_text(const CheckpointState& state);
 CheckpointState read_state(const std::filesystem::path& path);  // Error(checkpoint)
 
+// As --tokenizer takes it: a path in a file is relative to the file's folder.
+std::string usable_tokenizer(const std::string& name, const std::filesystem::path& folder);
+
+// Goes into a model's file, so that it explains itself away from its state.json.
+std::map<std::string, std::string> model_metadata(const ModelConfig& config,
+                                                  const std::string& precision,
+                                                  const std::string& tokenizer);
+
 template <class T, class Plain>
 concept MaybeConst = std::same_as<std::remove_const_t<T>, Plain>;
 

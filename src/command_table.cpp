@@ -26,11 +26,19 @@ constexpr CommandSpec kCommands[] = {
      .description = "Prints the prompt and what the model makes of it.",
      .required = {"checkpoint"},
      .example = "lathe sample --checkpoint runs/first --prompt 'Once upon a time'"},
+    {.id = Command::convert,
+     .name = "convert",
+     .summary = "Turn a model into that of another program",
+     .description = "Reads a model of Lathe, Hugging Face or llm.c and writes it as one of them. "
+                    "Values keep their\nbits unless --precision asks for others.",
+     .paths = "MODEL",
+     .required = {"out"},
+     .example = "lathe convert runs/first --out exported"},
     {.id = Command::inspect,
      .name = "inspect",
      .summary = "Explain any file that Lathe reads",
-     .description = "Says what a token shard, text, checkpoint or run folder is and whether it is "
-                    "sound.",
+     .description =
+         "Says what a token shard, text, model or run folder is and whether it is sound.",
      .paths = "PATH",
      .example = "lathe inspect shard.bin runs/first"},
     {.id = Command::plan,

@@ -1,71 +1,31 @@
-// Descriptions of tensors: safetensors files and checkpoints.
+// Descriptions of tensors: safetensors files, checkpoints and models of other programs.
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstring>
 #include <optional>
+#include <span>
 
 #include "checkpoint_state.h"
 #include "describe.h"
+#include "hugging_face.h"
 #include "lathe/checkpoint.h"
+#include "lathe/files.h"
+#include "lathe/model_source.h"
 #include "lathe/safetensors.h"
+#include "llmc_model.h"
+#include "tensor_statistics.h"
 
 namespace lathe {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;  // bytes, a multiple of every type's
-
-// Moments of the finite values, taken about the first of them so that a large mean costs no
-// digits.
-class Statistics {
- public:
-  void add(double x) {
-    if (!std::isfinite(x)) {
-      ++non_finite_;
-      return;
-    }
-    if (finite_++ == 0) origin_ = min_ = max_ = x;
-    min_ = std::min(min_, x);
-    max_ = std::max(max_, x);
-    sum_ += x - origin_;
-    square_sum_ += (x - origin_) * (x - origin_);
-  }
-
-  void append_to(Facts& facts) const {
-    const auto count = static_cast<double>(finite_);
-    const double mean = sum_ / count;
-    const double variance = std::max(0.0, square_sum_ / count - mean * mean);
-    const auto fact = [&](double value) { return finite_ > 0 ? Facts(value) : Facts(nullptr); };
-    facts["mean"] = fact(origin_ + mean);
-    facts["std"] = fact(std::sqrt(variance));
-    facts["min"] = fact(min_);
-    facts["max"] = fact(max_);
-    facts["non_finite"] = non_finite_;
-  }
-
- private:
-  std::int64_t finite_ = 0, non_finite_ = 0;
-  double origin_ = 0, sum_ = 0, square_sum_ = 0, min_ = 0, max_ = 0;
-};
-
 Facts describe_tensor(const SafetensorsReader& reader, const TensorInfo& tensor) {
   Facts facts = {{"name", tensor.name},
                  {"type", safetensors_name(tensor.type)},
                  {"shape", tensor.shape},
                  {"elements", tensor.count()}};
-  Statistics statistics;
-  std::vector<std::byte> piece(std::min(kPiece, tensor.end - tensor.begin));
-  for (std::uint64_t at = 0; at < tensor.end - tensor.begin; at += kPiece) {
-    const auto bytes = std::span(piece).first(std::min(kPiece, tensor.end - tensor.begin - at));
-    reader.read(tensor, at, bytes);
-    const auto size = static_cast<std::size_t>(size_of(tensor.type));
-    for (std::size_t i = 0; i < bytes.size(); i += size) {
-      statistics.add(element_value(tensor.type, bytes.data() + i));
-    }
-  }
-  statistics.append_to(facts);
+  append_statistics(
+      facts, tensor.type, tensor.end - tensor.begin,
+      [&](std::uint64_t offset, std::span<std::byte> to) { reader.read(tensor, offset, to); });
   return facts;
 }
 
@@ -80,6 +40,30 @@ Facts facts_of(const Fields& fields) {
     }
   });
   return facts;
+}
+
+// Of a model in whatever file.
+Facts model_facts(const ModelInfo& info) {
+  Facts facts = {{"kind", title(info.format)},
+                 {"precision", info.precision},
+                 {"tokenizer", info.tokenizer},
+                 {"end_of_text", info.end_of_text ? Facts(*info.end_of_text) : Facts(nullptr)},
+                 {"parameters", parameter_count(parameter_specs(info.config))}};
+  if (!info.remarks.empty()) facts["remarks"] = info.remarks;
+  facts["model"] = facts_of(info.config);
+  return facts;
+}
+
+// Whether training of other programs has left something where no token is.
+bool is_zero(const InputFile& file, std::uint64_t begin, std::uint64_t end) {
+  constexpr std::uint64_t kPiece = 1 << 20;
+  std::vector<std::byte> piece(std::min(kPiece, end - begin));
+  for (std::uint64_t at = begin; at < end; at += kPiece) {
+    const auto bytes = std::span(piece).first(std::min(kPiece, end - at));
+    file.read(at, bytes);
+    if (std::ranges::any_of(bytes, [](std::byte b) { return b != std::byte{0}; })) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -110,6 +94,48 @@ Facts describe_checkpoint(const fs::path& folder) {
     facts["file_bytes"][name] = fs::file_size(info.folder / name);
   }
   facts["tensors"] = model_file.at("tensors");
+  return facts;
+}
+
+Facts describe_hugging_face_model(const fs::path& folder) {
+  Facts facts = model_facts(open_hugging_face_model(folder)->info());
+  facts["tokenizer_files"] = tokenizer_files(folder);
+  facts["tensors"] = Facts::array();
+  for (const fs::path& path : tensor_files(folder)) {
+    facts["file_bytes"][path.filename().string()] = fs::file_size(path);
+    const SafetensorsReader reader(path, ExitCode::checkpoint);
+    for (const TensorInfo& tensor : reader.tensors()) {
+      facts["tensors"].push_back(describe_tensor(reader, tensor));
+    }
+  }
+  return facts;
+}
+
+Facts describe_llmc_model(const fs::path& path) {
+  Facts facts = model_facts(open_llmc_model(path)->info());
+  const InputFile file(path, ExitCode::checkpoint);
+  const LlmcHeader header = read_llmc_header(file);
+  const std::vector<ParameterSpec> specs = parameter_specs(header.model);
+  const StoredType type = stored_type(header.type);
+  facts["bytes"] = file.size();
+  facts["padded_vocab"] = header.padded_vocab;
+  for (const LlmcTensor& tensor : llmc_tensors(header, specs)) {
+    std::uint64_t bytes = 0;
+    for (const auto& [spec, begin] : tensor.parts) {
+      bytes += static_cast<std::uint64_t>(spec->count() * size_of(type));
+    }
+    if (facts["tensors"].empty()) {
+      facts["padding_is_zero"] = is_zero(file, tensor.begin + bytes, tensor.end);
+    }
+    Facts row = {{"name", tensor.name},
+                 {"type", safetensors_name(type)},
+                 {"shape", tensor.shape},
+                 {"elements", bytes / static_cast<std::uint64_t>(size_of(type))}};
+    append_statistics(row, type, bytes, [&](std::uint64_t offset, std::span<std::byte> to) {
+      file.read(tensor.begin + offset, to);
+    });
+    facts["tensors"].push_back(row);
+  }
   return facts;
 }
 

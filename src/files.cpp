@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sha2.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -140,6 +141,21 @@ void write_file_atomically(const fs::path& path, std::string_view contents) {
     throw;
   }
   sync_folder(path.parent_path());
+}
+
+void publish(const fs::path& partial, const fs::path& final, const fs::path& removed) {
+  std::error_code ignored;
+  if (!fs::exists(final, ignored)) {
+    if (::rename(partial.c_str(), final.c_str()) != 0) fail(ExitCode::storage, final, "rename to");
+  } else if (::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, final.c_str(), RENAME_EXCHANGE) !=
+             0) {
+    // A file system that cannot exchange names: move the old one aside first.
+    if (::rename(final.c_str(), removed.c_str()) != 0 ||
+        ::rename(partial.c_str(), final.c_str()) != 0) {
+      fail(ExitCode::storage, final, "rename to");
+    }
+  }
+  sync_folder(final.parent_path());
 }
 
 void sync_folder(const fs::path& folder) {

@@ -7,9 +7,14 @@
 
 #include "describe.h"
 #include "evaluation_file_format.h"
+#include "hugging_face.h"
 #include "lathe/checkpoint.h"
 #include "lathe/commands.h"
+#include "lathe/dataset.h"
 #include "lathe/files.h"
+#include "lathe/run_folder.h"
+#include "lathe/tokenize.h"
+#include "llmc_model.h"
 #include "llmc_tokenizer.h"
 #include "shard_format.h"
 #include "strict_json.h"
@@ -41,16 +46,21 @@ Describe describer_of_magic(const fs::path& path) {
   if (magic == ShardHeader::kMagic) return describe_shard;
   if (magic == EvaluationHeader::kMagic) return describe_multiple_choice;
   if (magic == kLlmcTokenizerMagic) return describe_llmc_tokenizer;
+  if (magic == LlmcHeader::kMagic) return describe_llmc_model;
   return nullptr;
 }
 
-// JSON lines are metrics, unless the first one has the endings of a multiple-choice example.
+// JSON lines are metrics, unless the first one has the endings of a multiple-choice example, or
+// text and no step.
 Describe describer_of_lines(const fs::path& path) {
   constexpr std::size_t kLongestLine = 1 << 20;
   const std::string start = read_start(path, kLongestLine);
   const auto line = nlohmann::json::parse(start.substr(0, start.find('\n')), nullptr,
                                           /*allow_exceptions=*/false);
-  return line.is_object() && line.contains("endings") ? describe_multiple_choice : describe_metrics;
+  if (!line.is_object()) return describe_metrics;
+  if (line.contains("endings")) return describe_multiple_choice;
+  const bool has_text = line.contains(kDefaultTextField) && !line.contains("step");
+  return has_text ? describe_documents : describe_metrics;
 }
 
 // By the name where it says what the file is.
@@ -75,33 +85,44 @@ Describe describer_of_content(const fs::path& path) {
   if (const Describe by_magic = describer_of_magic(path)) return by_magic;
   const std::string start = read_start(path, 9);
   if (start.size() == 9 && start[8] == '{' && start[7] == 0) return describe_safetensors;
-  refuse(path,
-         "not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
-         "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice), "
-         "config.toml, result.json, vocab.bpe, merges.txt, tokenizer.json");
+  refuse(
+      path,
+      "not a file that Lathe reads: a run, checkpoint, Hugging Face, dataset or tokenizer "
+      "folder, .safetensors, .bin (token shard, evaluation file, llm.c model or tokenizer), .txt "
+      "or .md (text), .jsonl (metrics, multiple choice, documents), config.toml, result.json, "
+      "dataset.json, vocab.bpe, merges.txt, tokenizer.json");
 }
 
 Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
   std::error_code ignored;
   if (fs::exists(folder / "state.json", ignored)) return describe_checkpoint(folder);
+  if (fs::exists(folder / kHuggingFaceConfig, ignored)) return describe_hugging_face_model(folder);
   for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"}) {
     if (fs::exists(folder / name, ignored)) return describe_run(folder, problems);
   }
+  if (fs::exists(folder / kDatasetFile, ignored)) return describe_dataset(folder);
   for (const char* name : {"merges.txt", "tokenizer.json", "vocab.bpe"}) {
     if (fs::exists(folder / name, ignored)) return describe_bpe(folder);
   }
   refuse(folder,
-         "a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
-         "checkpoint (state.json) nor a tokenizer (merges.txt, tokenizer.json)");
+         "a folder that is no run (config.toml, metrics.jsonl, checkpoints), checkpoint "
+         "(state.json), Hugging Face model (config.json), dataset (dataset.json) or tokenizer "
+         "(merges.txt, "
+         "tokenizer.json)");
 }
 
 Facts describe(const fs::path& path, const std::string& data_format, std::vector<Error>& problems) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) return describe_folder(path, problems);
-  if (path.filename() == "state.json") return describe_checkpoint(fs::absolute(path).parent_path());
+  const fs::path around = fs::absolute(path).parent_path();
+  if (path.filename() == "state.json") return describe_checkpoint(around);
+  if (path.filename() == kHuggingFaceConfig) return describe_hugging_face_model(around);
+  if (path.filename() == kDatasetFile) return describe_dataset(around);
+  if (path.filename() == kTokenKeysFile) return describe_token_keys(path);
   if (data_format == "llmc") return describe_shard(path);
   if (data_format == "nanogpt") return describe_raw_tokens(path);
   if (data_format == "text") return describe_text(path);
+  if (data_format == "jsonl") return describe_documents(path);
   const Describe by_name = describer_of_name(path);
   return by_name != nullptr ? by_name(path) : describer_of_content(path)(path);
 }

@@ -13,6 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kEndOfText = "end_of_text";  // in the metadata, where it is known
+
 [[noreturn]] void refuse(const fs::path& path, const std::string& message) {
   throw Error(ExitCode::checkpoint, fmt::format("{}: {}", path.string(), message));
 }
@@ -63,6 +65,7 @@ std::unique_ptr<ModelSource> open_checkpoint_model(const fs::path& path, Weights
                  .end_of_text = std::nullopt,
                  .step = checkpoint.state.step,
                  .remarks = {}};
+  assume_gpt2_tokens(info);
   return std::make_unique<LatheModel>(
       std::move(info),
       SafetensorsReader(checkpoint.folder / (has_masters ? kOptimizerFile : kModelFile),
@@ -86,24 +89,29 @@ ModelInfo read_metadata(const SafetensorsReader& reader) {
                  .path = reader.path(),
                  .config = {},
                  .precision = text("precision"),
-                 .tokenizer = text("tokenizer"),
+                 .tokenizer = usable_tokenizer(text("tokenizer"), reader.path().parent_path()),
                  .end_of_text = std::nullopt,
                  .step = std::nullopt,
                  .remarks = {}};
-  visit_fields(info.config, [&](const char* name, std::int64_t& value) {
+  const auto number = [&](const char* name) {
+    std::int64_t value = 0;
     const std::string digits = text(name);
     const char* end = digits.data() + digits.size();
     const auto [parsed, error] = std::from_chars(digits.data(), end, value);
     if (error != std::errc() || parsed != end) {
       refuse(reader.path(), fmt::format("metadata \"{}\" must be a whole number", name));
     }
-  });
+    return value;
+  };
+  visit_fields(info.config, [&](const char* name, std::int64_t& value) { value = number(name); });
+  if (reader.metadata().contains(kEndOfText)) info.end_of_text = number(kEndOfText);
   if (info.precision != "fp32" && info.precision != "bf16") {
     refuse(reader.path(), "metadata \"precision\" must be fp32 or bf16");
   }
   if (const auto problem = find_size_problem(info.config, {})) {
     refuse(reader.path(), fmt::format("metadata {}", *problem));
   }
+  assume_gpt2_tokens(info);
   return info;
 }
 
@@ -115,6 +123,30 @@ std::unique_ptr<ModelSource> open_lathe_model(const fs::path& path, Weights weig
   SafetensorsReader reader(path, ExitCode::checkpoint);
   ModelInfo info = read_metadata(reader);
   return std::make_unique<LatheModel>(std::move(info), std::move(reader), "");
+}
+
+void write_lathe_model(const ModelSource& source, DType type, const fs::path& path) {
+  const ModelInfo& info = source.info();
+  const std::vector<ParameterSpec> specs = parameter_specs(info.config);
+  std::vector<TensorEntry> entries;
+  for (const ParameterSpec& spec : specs) {
+    entries.push_back({.name = spec.name, .type = type, .shape = spec.shape});
+  }
+  const bool is_path = info.tokenizer.find('/') != info.tokenizer.npos;
+  auto metadata = model_metadata(
+      info.config, type == DType::bf16 ? "bf16" : "fp32",
+      is_path ? fs::absolute(info.tokenizer).lexically_normal().string() : info.tokenizer);
+  if (info.end_of_text) metadata[kEndOfText] = fmt::to_string(*info.end_of_text);
+  SafetensorsWriter writer(path, entries, metadata);
+  std::vector<std::byte> piece;
+  for (const ParameterSpec& spec : specs) {
+    for_each_rows(spec, [&](const ParameterRows& rows) {
+      piece.resize(static_cast<std::size_t>(rows.elements() * size_of(type)));
+      source.read(rows, type, piece);
+      writer.append(piece);
+    });
+  }
+  writer.finish();
 }
 
 }  // namespace lathe

@@ -9,6 +9,11 @@
 
 namespace lathe {
 
+// Errors: checkpoint.
 std::unique_ptr<ModelSource> open_lathe_model(const std::filesystem::path& path, Weights weights);
+
+// Writes and syncs a .safetensors file such as a checkpoint's model.safetensors. Errors: storage,
+// and those of the source.
+void write_lathe_model(const ModelSource& source, DType type, const std::filesystem::path& path);
 
 }  // namespace lathe

@@ -26,6 +26,8 @@ int run_command(Command command, const Options& options) {
       return eval_command(options);
     case Command::sample:
       return sample_command(options);
+    case Command::convert:
+      return convert_command(options);
     case Command::inspect:
       return inspect_command(options);
     case Command::plan:

@@ -60,14 +60,14 @@ void Gpt2::forward_backward(const Batch& batch, float loss_scale, bool accumulat
 }
 
 void Gpt2::run_micro_step(float loss_scale, bool accumulate) {
-  forward_blocks();
+  forward_blocks({});
   head_forward_backward(loss_scale, accumulate);
   backend_.run(
       Sum{.out = activations_.loss_sum, .x = activations_.losses, .accumulate = accumulate});
   const auto L = static_cast<std::size_t>(config_.layers);
   for (std::size_t layer = L; layer-- > 0;) {
     // The last block's activations are still in the shared memory.
-    if (options_.recompute == Recompute::block && layer + 1 < L) forward_block(layer);
+    if (options_.recompute == Recompute::block && layer + 1 < L) forward_block(layer, {});
     backward_block(layer, accumulate);
   }
   backend_.run(
@@ -80,7 +80,7 @@ void Gpt2::run_micro_step(float loss_scale, bool accumulate) {
 
 void Gpt2::forward(const Batch& batch) {
   load(batch);
-  forward_blocks();
+  forward_blocks({});
   head_losses();
 }
 
@@ -93,29 +93,30 @@ std::vector<float> Gpt2::losses() const {
 std::vector<float> Gpt2::next_token_logits(std::span<const std::int32_t> tokens) {
   const auto T = static_cast<std::int64_t>(tokens.size());
   load({.sequences = 1, .seq_len = T, .tokens = tokens, .targets = {}});
-  forward_blocks();
-  const LinearForward head = head_chunk(T - 1, 1);
-  backend_.run(head);
-  const auto V = static_cast<std::size_t>(config_.vocab);
-  std::vector<float> logits(V);
-  if (options_.precision == DType::fp32) {
-    backend_.download(logits.data(), head.out.prefix({config_.vocab}));
-  } else {
-    std::vector<Bf16> stored(V);
-    backend_.download(stored.data(), head.out.prefix({config_.vocab}));
-    std::transform(stored.begin(), stored.end(), logits.begin(),
-                   [](Bf16 x) { return to_float(x); });
-  }
-  return logits;
+  forward_blocks({});
+  return head_logits(T - 1, 1);
 }
 
-void Gpt2::forward_blocks() {
+std::vector<float> Gpt2::next_token_logits(const KeyValueCache& cache, const Continuation& next) {
+  const auto count = static_cast<std::int64_t>(next.tokens.size());
+  const std::int64_t B = next.shared ? 1 : count, T = next.shared ? count : 1;
+  if (next.begin + T > options_.seq_len || (!next.shared && count != next.count)) {
+    throw Error(ExitCode::internal, "Gpt2: a continuation that its sequences have no room for");
+  }
+  load({.sequences = B, .seq_len = T, .tokens = next.tokens, .targets = {}});
+  forward_blocks({.cache = &cache, .first = next.first, .count = next.count, .begin = next.begin});
+  return head_logits(T - 1, B);
+}
+
+void Gpt2::forward_blocks(const Past& past) {
   Activations& a = activations_;
-  backend_.run(EmbeddingForward{.out = a.residual[0].view({batch_, time_, config_.channels}),
-                                .tokens = a.tokens,
-                                .token_table = values_.token_embedding,
-                                .position_table = values_.position_embedding});
-  for (std::size_t layer = 0; layer < values_.blocks.size(); ++layer) forward_block(layer);
+  const Tensor& positions = values_.position_embedding;
+  backend_.run(EmbeddingForward{
+      .out = a.residual[0].view({batch_, time_, config_.channels}),
+      .tokens = a.tokens,
+      .token_table = values_.token_embedding,
+      .position_table = positions.slice(past.begin, positions.size(0) - past.begin)});
+  for (std::size_t layer = 0; layer < values_.blocks.size(); ++layer) forward_block(layer, past);
   backend_.run(LayerNormForward{.out = a.final_ln,
                                 .mean = a.final_ln_mean,
                                 .rstd = a.final_ln_rstd,
@@ -124,7 +125,23 @@ void Gpt2::forward_blocks() {
                                 .bias = values_.final_ln.bias});
 }
 
-void Gpt2::forward_block(std::size_t layer) {
+void Gpt2::attend(std::size_t layer, const Past& past) {
+  const BlockActivations& a = activations_.blocks[layer];
+  if (past.cache == nullptr) {
+    backend_.run(AttentionForward{.out = a.attention, .log_sum_exp = a.log_sum_exp, .qkv = a.qkv});
+    return;
+  }
+  // A row that several sequences share goes to each of them.
+  for (std::int64_t i = 0; i < past.count; i += batch_) {
+    backend_.run(AttentionCached{.out = a.attention,
+                                 .keys = past.cache->keys[layer].slice(past.first + i, batch_),
+                                 .values = past.cache->values[layer].slice(past.first + i, batch_),
+                                 .qkv = a.qkv,
+                                 .begin = past.begin});
+  }
+}
+
+void Gpt2::forward_block(std::size_t layer, const Past& past) {
   const BlockParameters& p = values_.blocks[layer];
   const BlockActivations& a = activations_.blocks[layer];
   const Tensor x = activations_.residual[layer];
@@ -143,7 +160,7 @@ void Gpt2::forward_block(std::size_t layer) {
                              .weight = p.qkv.weight,
                              .bias = p.qkv.bias,
                              .residual = {}});
-  backend_.run(AttentionForward{.out = a.attention, .log_sum_exp = a.log_sum_exp, .qkv = a.qkv});
+  attend(layer, past);
   backend_.run(LinearForward{.out = a.middle,
                              .pre_gelu = {},
                              .x = a.attention.view({N, C}),
@@ -247,6 +264,26 @@ LinearForward Gpt2::head_chunk(std::int64_t begin, std::int64_t rows) const {
           .weight = values_.token_embedding,
           .bias = {},
           .residual = {}};
+}
+
+// Logits (rows, V) of rows of the final LayerNorm, on the host.
+std::vector<float> Gpt2::head_logits(std::int64_t begin, std::int64_t rows) {
+  const LinearForward head = head_chunk(begin, rows);
+  backend_.run(head);
+  const auto V = static_cast<std::size_t>(config_.vocab);
+  std::vector<float> logits(static_cast<std::size_t>(rows) * V);
+  std::vector<Bf16> stored(options_.precision == DType::bf16 ? V : 0);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    float* values = logits.data() + static_cast<std::size_t>(row) * V;
+    const Tensor from = head.out.slice(row, 1).prefix({config_.vocab});
+    if (options_.precision == DType::fp32) {
+      backend_.download(values, from);
+    } else {
+      backend_.download(stored.data(), from);
+      std::transform(stored.begin(), stored.end(), values, [](Bf16 x) { return to_float(x); });
+    }
+  }
+  return logits;
 }
 
 void Gpt2::head_losses() {

@@ -7,6 +7,7 @@
 
 #include "lathe/cuda.h"
 #include "lathe/error.h"
+#include "lathe/tokenizer.h"
 
 namespace lathe {
 namespace {
@@ -35,6 +36,43 @@ void load_parameters(const ModelSource& source, Backend& backend,
   }
 }
 
+void adopt_sizes(Options& options, const ModelConfig& config) {
+  struct Size {
+    const char* option;
+    std::int64_t Options::*given;
+    std::int64_t ModelConfig::*size;
+  };
+  constexpr Size kSizes[] = {{"layers", &Options::layers, &ModelConfig::layers},
+                             {"heads", &Options::heads, &ModelConfig::heads},
+                             {"channels", &Options::channels, &ModelConfig::channels},
+                             {"context", &Options::context, &ModelConfig::context},
+                             {"vocab", &Options::vocab, &ModelConfig::vocab}};
+  const ModelConfig preset =
+      options.model.empty() ? ModelConfig{} : model_preset(options.model).value();
+  for (const auto& [option, given, size] : kSizes) {
+    const std::int64_t found = config.*size;
+    const std::string of_file = fmt::format("--init-from {} has {}", options.init_from, found);
+    if (options.*given != 0 && options.*given != found) {
+      throw Error(ExitCode::usage, fmt::format("--{} {}: {}", option, options.*given, of_file));
+    }
+    if (options.*given == 0 && preset.*size != 0 && preset.*size != found) {
+      throw Error(ExitCode::usage, fmt::format("--model {}: has {} {}, {}", options.model,
+                                               preset.*size, option, of_file));
+    }
+    options.*given = found;
+  }
+}
+
+// Of a model, where nobody names another; "bytes", the default, where its own is not to be had,
+// which matters to text alone (require_tokenizer).
+std::string tokenizer_or_bytes(const std::string& name) {
+  try {
+    return open_tokenizer(name)->name();
+  } catch (const Error&) {
+    return "bytes";
+  }
+}
+
 }  // namespace
 
 std::vector<NamedTensor> model_tensors(const Gpt2& model) {
@@ -58,6 +96,23 @@ void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& mo
   }
   load_parameters(source, backend, model.specs(), adamw.master());
   adamw.publish_master();
+}
+
+std::unique_ptr<ModelSource> open_initial_model(Options& options) {
+  if (options.init_from.empty()) return nullptr;
+  auto source = open_model(options.init_from, Weights::master);
+  adopt_sizes(options, source->info().config);
+  if (options.tokenizer.empty()) options.tokenizer = tokenizer_or_bytes(source->info().tokenizer);
+  return source;
+}
+
+void require_tokenizer(const ModelInfo& info, const std::string& data_tokenizer) {
+  if (info.tokenizer == "none" || data_tokenizer == "none") return;
+  if ((info.tokenizer == "bytes") == (data_tokenizer == "bytes")) return;
+  throw Error(ExitCode::usage,
+              fmt::format("--init-from {}: its tokens are those of {}, the data's of {}; "
+                          "--tokenizer says how text becomes tokens",
+                          info.path.string(), info.tokenizer, data_tokenizer));
 }
 
 std::unique_ptr<Backend> make_backend(const Options& options) {

@@ -93,6 +93,17 @@ Activations lay_out_activations(Arena& arena, const ModelConfig& config,
   return a;
 }
 
+KeyValueCache lay_out_cache(Arena& arena, const ModelConfig& config, DType compute, std::int64_t B,
+                            std::int64_t S) {
+  const std::int64_t H = config.heads, D = config.channels / H;
+  KeyValueCache cache;
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    cache.keys.push_back(arena.take(compute, {B, H, S, D}));
+    cache.values.push_back(arena.take(compute, {B, H, S, D}));
+  }
+  return cache;
+}
+
 ModelParameters bind_parameters(const std::vector<ParameterSpec>& specs, const Tensor& memory) {
   std::unordered_map<std::string, Tensor> tensors;
   for (const ParameterSpec& spec : specs) {

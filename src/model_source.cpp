@@ -1,10 +1,31 @@
 #include "lathe/model_source.h"
 
-#include <algorithm>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
+
+#include "hugging_face.h"
+#include "lathe/error.h"
+#include "lathe/files.h"
 #include "lathe_model.h"
+#include "llmc_model.h"
 
 namespace lathe {
+namespace {
+
+namespace fs = std::filesystem;
+
+// By its first bytes: of a file.
+bool is_llmc_model(const fs::path& path) {
+  const InputFile file(path, ExitCode::checkpoint);
+  std::int32_t magic = 0;
+  if (file.size() < sizeof magic) return false;
+  file.read(0, std::as_writable_bytes(std::span(&magic, 1)));
+  return magic == LlmcHeader::kMagic;
+}
+
+}  // namespace
 
 std::string_view title(ModelFormat format) {
   switch (format) {
@@ -18,8 +39,24 @@ std::string_view title(ModelFormat format) {
   return "unknown";
 }
 
-std::unique_ptr<ModelSource> open_model(const std::filesystem::path& path, Weights weights) {
+std::unique_ptr<ModelSource> open_model(const fs::path& path, Weights weights) {
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) {
+    throw Error(ExitCode::checkpoint, fmt::format("{}: no such file or folder", path.string()));
+  }
+  if (fs::is_directory(path, ignored)) {
+    if (fs::exists(path / kHuggingFaceConfig, ignored)) return open_hugging_face_model(path);
+    return open_lathe_model(path, weights);
+  }
+  if (is_llmc_model(path)) return open_llmc_model(path);
   return open_lathe_model(path, weights);
+}
+
+void assume_gpt2_tokens(ModelInfo& info) {
+  constexpr std::int64_t kGpt2Vocab = 50257, kEndOfText = 50256;
+  if (info.config.vocab != kGpt2Vocab) return;
+  if (info.tokenizer == "none") info.tokenizer = "gpt2";
+  if (info.tokenizer == "gpt2" && !info.end_of_text) info.end_of_text = kEndOfText;
 }
 
 void for_each_rows(const ParameterSpec& spec,

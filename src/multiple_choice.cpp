@@ -52,6 +52,21 @@ std::vector<Row> make_rows(const MultipleChoiceTask& task, std::int64_t seq_len)
   return rows;
 }
 
+// How many of the rows, of which the first is the longest, go through the model at once: as many as
+// fit into `most_tokens` but, once there are enough for efficient products, none with much padding.
+std::size_t batch_rows(std::span<const Row> rows, std::int64_t most_tokens) {
+  constexpr std::int64_t kEnoughTokens = 1024;
+  const std::int64_t T = rows.front().length();
+  const std::int64_t most = std::min({std::ssize(rows), kMostRows, most_tokens / T});
+  std::int64_t count = 1;
+  while (count < most) {
+    const bool has_little_padding = 16 * rows[static_cast<std::size_t>(count)].length() >= 15 * T;
+    if (count * T >= kEnoughTokens && !has_little_padding) break;
+    ++count;
+  }
+  return static_cast<std::size_t>(count);
+}
+
 // Writes what a row reads and what it is to predict; the rest of both stays as it is.
 void fill(const Row& row, std::span<std::int32_t> tokens, std::span<std::int32_t> targets) {
   std::vector<std::int32_t> all(row.context.begin(), row.context.end());
@@ -148,9 +163,7 @@ std::optional<MultipleChoiceScores> score(Gpt2& model, const MultipleChoiceTask&
   std::span<const Row> left = rows;
   while (!left.empty()) {
     if (stop_signal() != 0) return std::nullopt;
-    const std::int64_t T = left.front().length();
-    const std::int64_t most = std::min(kMostRows, model.options().micro_batch * seq_len / T);
-    const auto batch = left.first(std::min(left.size(), static_cast<std::size_t>(most)));
+    const auto batch = left.first(batch_rows(left, model.options().micro_batch * seq_len));
     const std::vector<double> sums = log_probs(model, batch);
     for (std::size_t b = 0; b < batch.size(); ++b) {
       const Row& row = batch[b];
@@ -163,7 +176,7 @@ std::optional<MultipleChoiceScores> score(Gpt2& model, const MultipleChoiceTask&
       scores.log_probs[row.example][row.completion] = sums[b];
       scores.tokens += row.length();
     }
-    scores.padded_tokens += std::ssize(batch) * T;
+    scores.padded_tokens += std::ssize(batch) * batch.front().length();
     left = left.subspan(batch.size());
     if (progress) progress(scores.tokens, all_tokens);
   }

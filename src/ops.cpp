@@ -177,6 +177,20 @@ void check(const AttentionBackward& op) {
   is.that(C % op.log_sum_exp.size(1) == 0, "heads do not divide channels");
 }
 
+void check(const AttentionCached& op) {
+  const Checker is(op.kName, op.qkv.type());
+  is.rank("out", op.out, 3);
+  is.rank("keys", op.keys, 4);
+  const auto B = op.out.size(0), T = op.out.size(1), C = op.out.size(2);
+  const auto H = op.keys.size(1), S = op.keys.size(2);
+  is.that(H >= 1 && C % H == 0, "heads do not divide channels");
+  is.compute("out", op.out, {B, T, C});
+  is.compute("keys", op.keys, {B, H, S, C / H});
+  is.compute("values", op.values, {B, H, S, C / H});
+  is.compute("qkv", op.qkv, {B, T, 3 * C});
+  is.that(op.begin >= 0 && op.begin + T <= S, "the cache has no rows for the new positions");
+}
+
 void check(const CrossEntropy& op) {
   const Checker is(op.kName, op.logits.type());
   is.rank("logits", op.logits, 2);
@@ -289,6 +303,14 @@ Cost cost(const AttentionForward& op) {
 Cost cost(const AttentionBackward& op) {
   return {.flops = 5 * elements(op.out) * static_cast<double>(op.out.size(1)),
           .bytes = total_bytes({op.d_qkv, op.d_out, op.qkv, op.out, op.log_sum_exp})};
+}
+
+// Two products of T x (begin + T/2) x C; of the cache what is read and written.
+Cost cost(const AttentionCached& op) {
+  const auto begin = static_cast<double>(op.begin), T = static_cast<double>(op.out.size(1));
+  const double rows = (begin + T) / static_cast<double>(op.keys.size(2));
+  return {.flops = 4 * elements(op.out) * (begin + T / 2),
+          .bytes = total_bytes({op.out, op.qkv}) + rows * total_bytes({op.keys, op.values})};
 }
 
 Cost cost(const CrossEntropy& op) {

@@ -40,7 +40,7 @@ Level read_preset(Command command, std::span<const PresetValue> preset);
 void apply(Options& options, const Setting& setting);
 
 // A name or value that the user wrote, for a message: on one line and, when it is long, cut.
-std::string one_line(std::string_view text);
+std::string on_one_line(std::string_view text);
 
 // The value as on a command line, lists joined by blanks; "" when it is not set.
 std::string value_text(const Options& options, const OptionSpec& option);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lathe/tokenize.h"
+
 namespace lathe {
 namespace {
 
@@ -11,6 +13,7 @@ using enum OnResume;
 constexpr unsigned kTrain = bit(Command::train);
 constexpr unsigned kEval = bit(Command::eval);
 constexpr unsigned kSample = bit(Command::sample);
+constexpr unsigned kConvert = bit(Command::convert);
 constexpr unsigned kInspect = bit(Command::inspect);
 constexpr unsigned kPlan = bit(Command::plan);
 constexpr unsigned kBench = bit(Command::bench);
@@ -28,6 +31,7 @@ constexpr IntegerRange kPositions = {.least = 1, .most = 1'048'576};
 constexpr RealRange kAboveZero = {.least_included = false};
 constexpr RealRange kNormalFloat = {.least = 1.2e-38};  // kernels take it as fp32
 constexpr RealRange kFraction = {.most = 1};
+constexpr RealRange kShare = {.most = 1, .least_included = false};
 constexpr IntegerRange kShardTokens = {.least = 1, .most = 2'147'483'647};  // an int32 counts them
 constexpr RealRange kBelowOne = {.most = 1, .most_included = false};
 
@@ -79,7 +83,7 @@ const OptionSpec kOptions[] = {
     {.name = "text-field",
      .member = &Options::text_field,
      .value = "NAME",
-     .initial = "text",
+     .initial = kDefaultTextField,
      .group = data,
      .commands = kTraining | kEval | kReadingText,
      .on_resume = fixed,
@@ -151,13 +155,22 @@ const OptionSpec kOptions[] = {
      .group = model,
      .commands = kTraining,
      .on_resume = fixed,
-     .help = "Checkpoint folder or .safetensors file to take the first parameters from"},
+     .help = "Model to take the first parameters and the sizes from: of Lathe, Hugging Face or "
+             "llm.c"},
     {.name = "checkpoint",
      .member = &Options::checkpoint,
      .value = "PATH",
      .group = model,
      .commands = kLoading,
-     .help = "Checkpoint folder, or a run folder for its newest checkpoint"},
+     .help = "Run folder for its newest checkpoint, checkpoint, folder of Hugging Face, model file "
+             "of llm.c or Lathe"},
+    {.name = "to",
+     .member = &Options::to,
+     .choices = "hf|llmc|lathe",
+     .group = model,
+     .commands = kConvert,
+     .help = "What to make: a folder of Hugging Face, llm.c's model file, Lathe's. Without it, by "
+             "the ending of --out: .bin, .safetensors, any other"},
 
     // Batch and length
     {.name = "micro-batch",
@@ -367,8 +380,8 @@ const OptionSpec kOptions[] = {
      .value = "DIR",
      .initial = "runs/default",
      .group = run,
-     .commands = kTraining | kReadingText,
-     .help = "Folder to write: a run's, that of the shards or that of the tokenizer"},
+     .commands = kTraining | kReadingText | kConvert,
+     .help = "What to write: a run's folder, that of the shards or of the tokenizer, a model"},
     {.name = "token-cache",
      .member = &Options::token_cache,
      .value = "DIR",
@@ -387,8 +400,8 @@ const OptionSpec kOptions[] = {
     {.name = "overwrite",
      .member = &Options::overwrite,
      .group = run,
-     .commands = kTraining | kReadingText,
-     .help = "Replace the run, the shards or the tokenizer in --out"},
+     .commands = kTraining | kReadingText | kConvert,
+     .help = "Replace what is in --out: a run, shards, a tokenizer, a model"},
     {.name = "quiet",
      .member = &Options::quiet,
      .group = run,
@@ -421,10 +434,10 @@ const OptionSpec kOptions[] = {
      .member = &Options::precision,
      .choices = "fp32|bf16",
      .group = device,
-     .commands = kModels | kLoading,
+     .commands = kModels | kLoading | kConvert,
      .on_resume = fixed,
-     .help = "Type of parameters and activations; sums are fp32. Without it, fp32 on the CPU, bf16 "
-             "on a GPU"},
+     .help = "Type of parameters and activations; sums are fp32. Without it, a model's that is "
+             "read, else fp32 on the CPU, bf16 on a GPU"},
     {.name = "threads",
      .member = &Options::threads,
      .value = "N",
@@ -484,6 +497,20 @@ const OptionSpec kOptions[] = {
      .group = output,
      .commands = kSample,
      .help = "Text to continue"},
+    {.name = "prompt-file",
+     .member = &Options::prompt_file,
+     .value = "FILE",
+     .group = output,
+     .commands = kSample,
+     .help = "File of the text to continue, to its last byte; - reads stdin"},
+    {.name = "samples",
+     .member = &Options::samples,
+     .value = "N",
+     .initial = "1",
+     .integers = kSequences,
+     .group = output,
+     .commands = kSample,
+     .help = "Continuations to make; each is the same however many there are"},
     {.name = "max-tokens",
      .member = &Options::max_tokens,
      .value = "N",
@@ -491,7 +518,7 @@ const OptionSpec kOptions[] = {
      .integers = kPositive,
      .group = output,
      .commands = kSample,
-     .help = "Tokens to make"},
+     .help = "Tokens to make of each sample"},
     {.name = "temperature",
      .member = &Options::temperature,
      .value = "X",
@@ -506,6 +533,28 @@ const OptionSpec kOptions[] = {
      .group = output,
      .commands = kSample,
      .help = "Sample among the N likeliest tokens; 0 among all"},
+    {.name = "top-p",
+     .member = &Options::top_p,
+     .value = "X",
+     .initial = "1",
+     .reals = kShare,
+     .group = output,
+     .commands = kSample,
+     .help = "Of those, among the likeliest that together have probability X; 1 among all"},
+    {.name = "stop-at-end",
+     .member = &Options::stop_at_end,
+     .initial = "true",
+     .group = output,
+     .commands = kSample,
+     .help = "End a sample at the end-of-text token; --no-stop-at-end goes on"},
+    {.name = "kv-cache",
+     .member = &Options::kv_cache,
+     .initial = "true",
+     .group = output,
+     .commands = kSample,
+     .help =
+         "Keep keys and values of earlier positions; --no-kv-cache computes them anew for every "
+         "token"},
     {.name = "svg",
      .member = &Options::svg,
      .value = "FILE",
@@ -515,7 +564,7 @@ const OptionSpec kOptions[] = {
     {.name = "json",
      .member = &Options::json,
      .group = output,
-     .commands = kEval | kInspect | kPlan | kBench | kReadingText,
+     .commands = kEval | kSample | kInspect | kPlan | kBench | kReadingText,
      .help = "Print one JSON object"},
     {.name = "shard-tokens",
      .member = &Options::shard_tokens,

@@ -176,7 +176,7 @@ Level read_toml(Command command, const std::filesystem::path& file) {
     table = toml::parse(text, file.string());
   } catch (const toml::parse_error& error) {
     usage_error(fmt::format("{}:{}: {}", file.string(), error.source().begin.line,
-                            one_line(error.description())));
+                            on_one_line(error.description())));
   }
   std::vector<std::string> known;
   for (const OptionSpec& option : option_table()) known.emplace_back(option.name);
@@ -184,7 +184,7 @@ Level read_toml(Command command, const std::filesystem::path& file) {
   Level level;
   for (const auto& [toml_key, node] : table) {
     const std::string key(toml_key.str());
-    const std::string origin = fmt::format("{}: {}", file.string(), one_line(key));
+    const std::string origin = fmt::format("{}: {}", file.string(), on_one_line(key));
     const OptionSpec* option = find_option(key);
     if (option == nullptr) {
       const auto suggestion = closest(key, known);

@@ -56,7 +56,7 @@ class Assigner {
 
   [[noreturn]] void refuse(std::string_view value, std::string_view right) const {
     throw Error(ExitCode::usage,
-                fmt::format("{} {}: must be {}", setting_.origin, one_line(value), right));
+                fmt::format("{} {}: must be {}", setting_.origin, on_one_line(value), right));
   }
 
   std::int64_t integer() const {
@@ -127,7 +127,7 @@ void apply(Options& options, const Setting& setting) {
   std::visit(Assigner(options, setting), setting.option->member);
 }
 
-std::string one_line(std::string_view text) {
+std::string on_one_line(std::string_view text) {
   constexpr std::size_t kMost = 200;
   if (text.empty()) return "''";
   return printable(text.substr(0, kMost)) + (text.size() > kMost ? "..." : "");

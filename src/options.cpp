@@ -34,8 +34,8 @@ void apply_level(Options& options, const Level& level) {
     if (!is_length(*setting.option)) continue;
     if (length != nullptr && length->option != setting.option) {
       usage_error(fmt::format("{} {} and {} {}: give one of --steps, --tokens, --epochs",
-                              length->origin, one_line(length->values.front()), setting.origin,
-                              one_line(setting.values.front())));
+                              length->origin, on_one_line(length->values.front()), setting.origin,
+                              on_one_line(setting.values.front())));
     }
     length = &setting;
     options.steps = options.tokens = 0;
@@ -181,11 +181,16 @@ Options parse_options(Command command, std::span<const std::string> args,
   levels.insert(levels.begin(), preset(command, merge(levels)));
   Options options = merge(levels);
   options.paths = std::move(line.paths);
+  // What --init-from brings, unless it is said (open_initial_model).
+  if (!options.init_from.empty()) {
+    if (find(levels, &Options::model) == nullptr) options.model.clear();
+    if (find(levels, &Options::tokenizer) == nullptr) options.tokenizer.clear();
+  }
   return options;
 }
 
 ModelConfig model_config(const Options& options) {
-  ModelConfig config = model_preset(options.model).value();
+  ModelConfig config = options.model.empty() ? ModelConfig{} : model_preset(options.model).value();
   const auto replace = [](std::int64_t& size, std::int64_t given) {
     if (given != 0) size = given;
   };

@@ -7,6 +7,7 @@
 
 #include "lathe/adamw.h"
 #include "lathe/commands.h"
+#include "lathe/decoder.h"
 #include "lathe/error.h"
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
@@ -34,6 +35,7 @@ MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
           .gradients = count * size_of(DType::fp32),
           .optimizer = AdamW::memory_bytes(count, model.precision),
           .activations = measure.bytes(),
+          .samples = CachedDecoder::memory_bytes(config, model, /*sequences=*/1),
           .runtime = uses_gpu(options) ? kGpuRuntimeBytes
                                        : kRuntimeBytes + options.threads * kThreadBytes};
 }
@@ -77,6 +79,7 @@ std::int64_t assumed_vocab(std::string_view model) {
 
 int plan_command(const Options& given) {
   Options options = given;
+  open_initial_model(options);
   resolve(options);
   const std::optional<std::int64_t> new_text_vocab = vocab_of_new_text(options);
   const bool has_data = !options.train.empty() || options.model == "tiny";
@@ -104,6 +107,7 @@ int plan_command(const Options& given) {
           {"gradients", memory.gradients},
           {"optimizer", memory.optimizer},
           {"activations", memory.activations},
+          {"samples", memory.samples},
           {"runtime", memory.runtime},
           {"total", memory.total()}}},
         {"checkpoint_bytes", checkpoint_bytes(config, parse_precision(options.precision))},
@@ -122,6 +126,7 @@ int plan_command(const Options& given) {
   fmt::print("             gradients    {:>10}\n", megabytes_text(memory.gradients));
   fmt::print("             optimizer    {:>10}\n", megabytes_text(memory.optimizer));
   fmt::print("             activations  {:>10}\n", megabytes_text(memory.activations));
+  fmt::print("             samples      {:>10}\n", megabytes_text(memory.samples));
   fmt::print("             runtime      {:>10}\n", megabytes_text(memory.runtime));
   fmt::print("             total        {:>10}\n\n", megabytes_text(memory.total()));
   fmt::print("step         {} tokens: {} micro-batches of {} x {}\n", horizon.tokens_per_step,

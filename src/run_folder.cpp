@@ -26,7 +26,6 @@ constexpr const char* kLog = "log.txt";
 constexpr const char* kLlmcLog = "main.log";
 constexpr const char* kResult = "result.json";
 constexpr const char* kPlans = "gemm_plans.json";
-constexpr const char* kTokenKeys = "tokens.json";
 constexpr const char* kSamples = "samples";
 constexpr const char* kCheckpoints = "checkpoints";
 
@@ -50,7 +49,7 @@ void make_folder(const fs::path& folder) {
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
   for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kLlmcLog, kResult, kPlans,
-                           kTokenKeys, kTokenizerFolder, kTokenizerFile, kConfig}) {
+                           kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
@@ -174,7 +173,7 @@ void RunFolder::write_result(const RunResult& r) {
 }
 
 std::map<std::string, std::string> RunFolder::token_keys(const fs::path& folder) {
-  const fs::path path = folder / kTokenKeys;
+  const fs::path path = folder / kTokenKeysFile;
   if (!fs::exists(path)) return {};
   const auto json = parse_json(read_file(path, ExitCode::data), path.string(), ExitCode::data);
   std::map<std::string, std::string> keys;
@@ -189,7 +188,7 @@ std::map<std::string, std::string> RunFolder::token_keys(const fs::path& folder)
 
 void RunFolder::write_token_keys(const std::map<std::string, std::string>& keys) {
   if (!keys.empty())
-    write_file_atomically(folder_ / kTokenKeys, nlohmann::ordered_json(keys).dump(2) + "\n");
+    write_file_atomically(folder_ / kTokenKeysFile, nlohmann::ordered_json(keys).dump(2) + "\n");
 }
 
 void RunFolder::write_plans(const std::string& plans) {

@@ -3,13 +3,76 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
 #include "lathe/random.h"
 #include "lathe/stop_signal.h"
 
 namespace lathe {
+namespace {
+
+// Samples made side by side: each a sequence of the decoder.
+class Group {
+ public:
+  Group(Decoder& decoder, const SampleSpec& spec, std::int64_t first, std::int64_t count)
+      : decoder_(decoder), spec_(spec), sampler_(spec.sampler), first_(first) {
+    const std::span<const std::int32_t> prompt(spec.prompt);
+    const auto seen = prompt.last(std::min(prompt.size(), positions()));
+    tokens_.assign(static_cast<std::size_t>(count), {seen.begin(), seen.end()});
+    ended_.resize(tokens_.size());
+    const std::vector<float> row = decoder.begin(0, count, seen);
+    for (std::int64_t i = 0; i < count; ++i) add_logits(row);
+  }
+
+  // Draws token number i of each sample that has not ended; returns whether any goes on.
+  template <class Emit>
+  bool draw(std::int64_t i, const Emit& emit) {
+    next_.resize(tokens_.size());
+    for (std::size_t s = 0; s < tokens_.size(); ++s) {
+      if (ended_[s]) continue;
+      const auto sample = first_ + static_cast<std::int64_t>(s);
+      const RandomKey key{.seed = spec_.seed,
+                          .stream = RandomStream::sampling,
+                          .substream = static_cast<std::uint32_t>(sample)};
+      next_[s] = sampler_.draw({logits_.data() + s * vocab(), vocab()},
+                               uniform(key, static_cast<std::uint64_t>(i)));
+      ended_[s] = next_[s] == spec_.end;
+      emit(sample, next_[s]);
+    }
+    return std::ranges::find(ended_, false) != ended_.end();
+  }
+
+  // Lets the model see the tokens drawn. Samples that have ended go along.
+  void advance() {
+    const bool is_full = tokens_.front().size() == positions();
+    logits_.clear();
+    if (!is_full) add_logits(decoder_.append(next_));
+    for (std::size_t s = 0; s < tokens_.size(); ++s) {
+      std::vector<std::int32_t>& tokens = tokens_[s];
+      if (is_full) tokens.erase(tokens.begin(), tokens.end() - half());
+      tokens.push_back(next_[s]);
+      if (is_full) add_logits(decoder_.begin(static_cast<std::int64_t>(s), 1, tokens));
+    }
+  }
+
+ private:
+  std::size_t positions() const { return static_cast<std::size_t>(decoder_.positions()); }
+  std::ptrdiff_t half() const { return static_cast<std::ptrdiff_t>(decoder_.positions() / 2); }
+  std::size_t vocab() const { return static_cast<std::size_t>(decoder_.vocab()); }
+  void add_logits(const std::vector<float>& rows) {
+    logits_.insert(logits_.end(), rows.begin(), rows.end());
+  }
+
+  Decoder& decoder_;
+  const SampleSpec& spec_;
+  Sampler sampler_;
+  std::int64_t first_;                             // sample
+  std::vector<std::vector<std::int32_t>> tokens_;  // that the model sees, of each sample
+  std::vector<bool> ended_;
+  std::vector<std::int32_t> next_;  // drawn last, of each sample
+  std::vector<float> logits_;       // (samples, V)
+};
+
+}  // namespace
 
 std::int32_t first_token(bool is_text, std::int64_t vocab) {
   constexpr std::int32_t kEndOfText = 50256;
@@ -17,46 +80,14 @@ std::int32_t first_token(bool is_text, std::int64_t vocab) {
   return static_cast<std::int32_t>(std::min<std::int64_t>('\n', vocab - 1));
 }
 
-std::int32_t draw_token(std::vector<float> logits, double temperature, std::int64_t top_k,
-                        double u) {
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto likelier = [&](std::int32_t a, std::int32_t b) {
-    const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  if (temperature == 0) return *std::min_element(order.begin(), order.end(), likelier);
-  if (top_k > 0 && static_cast<std::size_t>(top_k) < order.size()) {
-    std::nth_element(order.begin(), order.begin() + top_k - 1, order.end(), likelier);
-    order.resize(static_cast<std::size_t>(top_k));
-    std::sort(order.begin(), order.end());
-  }
-  double highest = -INFINITY, total = 0;
-  for (const std::int32_t id : order) {
-    highest = std::max(highest, static_cast<double>(logits[static_cast<std::size_t>(id)]));
-  }
-  const auto weight = [&](std::int32_t id) {
-    return std::exp((logits[static_cast<std::size_t>(id)] - highest) / temperature);
-  };
-  for (const std::int32_t id : order) total += weight(id);
-  double left = u * total;
-  for (const std::int32_t id : order) {
-    left -= weight(id);
-    if (left < 0) return id;
-  }
-  return order.back();
-}
-
-void generate(Gpt2& model, const SampleSpec& spec, const std::function<void(std::int32_t)>& emit) {
-  const RandomKey key{.seed = spec.seed, .stream = RandomStream::sampling, .substream = 0};
-  const auto most = static_cast<std::size_t>(model.options().seq_len);
-  std::vector<std::int32_t> tokens = spec.prompt;
-  for (std::int64_t i = 0; i < spec.max_tokens && stop_signal() == 0; ++i) {
-    const std::span<const std::int32_t> all(tokens);
-    const auto window = all.last(std::min(most, all.size()));
-    tokens.push_back(draw_token(model.next_token_logits(window), spec.temperature, spec.top_k,
-                                uniform(key, static_cast<std::uint64_t>(i))));
-    emit(tokens.back());
+void generate(Decoder& decoder, const SampleSpec& spec,
+              const std::function<void(std::int64_t, std::int32_t)>& emit) {
+  for (std::int64_t first = 0; first < spec.samples; first += decoder.sequences()) {
+    Group group(decoder, spec, first, std::min(decoder.sequences(), spec.samples - first));
+    for (std::int64_t i = 0; i < spec.max_tokens && stop_signal() == 0; ++i) {
+      if (i > 0) group.advance();
+      if (!group.draw(i, emit)) break;
+    }
   }
 }
 

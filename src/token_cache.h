@@ -24,6 +24,7 @@ struct CachedTokens {
   std::filesystem::path folder;  // a dataset with parts
   Dataset dataset;
   std::string message;  // a line that says where they come from
+  bool operator==(const CachedTokens&) const = default;
 };
 
 // The folder "token-cache" beside a run's.

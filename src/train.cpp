@@ -55,7 +55,9 @@ std::string tokenizer_in_run(const std::string& name) {
 // One run, from its first step in this process to its last.
 class Trainer {
  public:
-  Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start);
+  // `initial`: what a new run takes its first parameters from, or nullptr.
+  Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
+          const ModelSource* initial);
 
   int run();
 
@@ -86,9 +88,11 @@ class Trainer {
   ScheduleSpec schedule_;
   std::unique_ptr<Backend> backend_;
   Gpt2 model_;
+  CachedDecoder decoder_;  // of samples
   AdamW adamw_;
   TrainState state_;
   bool is_new_;
+  std::optional<ModelInfo> initial_;
   std::optional<DataLoader> loader_;
   std::optional<RunFolder> folder_;
   std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
@@ -99,7 +103,8 @@ class Trainer {
   std::int64_t trained_tokens_ = 0;  // in this process
 };
 
-Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start)
+Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
+                 const ModelSource* initial)
     : options_(options),
       data_(std::move(data)),
       tasks_(open_training_tasks(options, data_)),
@@ -112,6 +117,7 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
                 .total_steps = horizon_.steps},
       backend_(make_training_backend(options, config_)),
       model_(*backend_, config_, training_model_options(options)),
+      decoder_(*backend_, model_, /*sequences=*/1),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
              adamw_options(options)),
       is_new_(!start),
@@ -128,8 +134,9 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
     state_ = start->state;
     saved_step_ = state_.step;
     earlier_seconds_ = state_.wall_seconds;
-  } else if (!options_.init_from.empty()) {
-    initialize_from(*open_model(options_.init_from, Weights::master), *backend_, model_, adamw_);
+  } else if (initial != nullptr) {
+    initialize_from(*initial, *backend_, model_, adamw_);
+    initial_ = initial->info();
   } else {
     initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
     adamw_.publish_master();
@@ -166,6 +173,11 @@ int Trainer::run() {
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
                            options_.micro_batch, options_.seq_len, options_.out));
+  if (initial_) {
+    folder_->say(
+        fmt::format("starts from {}: {}", initial_->path.string(), title(initial_->format)));
+    for (const std::string& remark : initial_->remarks) folder_->say(remark);
+  }
   if (!is_new_) {
     folder_->say(fmt::format("resumed at step {}", state_.step));
     for (const auto& path : set_aside_checkpoints(folder_->path(), state_.step)) {
@@ -250,7 +262,7 @@ void Trainer::log_step(const Step& step) {
   result_.train_loss = loss;
   folder_->training(
       {.step = state_.step, .loss = loss, .lr = lr, .grad_norm = norm, .tokens_per_second = rate});
-  if (state_.step == 1 && is_new_ && options_.init_from.empty()) show_start(loss);
+  if (state_.step == 1 && is_new_ && !initial_) show_start(loss);
   if (is_due(options_.log_every) || state_.step == horizon_.steps) {
     const double average = static_cast<double>(trained_tokens_) / training_seconds_;
     const double left =
@@ -335,13 +347,13 @@ void Trainer::show_sample() {
   const std::int32_t first = tokenizer != nullptr ? tokenizer->first_token()
                                                   : first_token(/*is_text=*/false, config_.vocab);
   std::vector<std::int32_t> tokens;
-  generate(model_,
+  generate(decoder_,
            {.prompt = {std::min(first, static_cast<std::int32_t>(config_.vocab - 1))},
             .max_tokens = kTokens,
-            .temperature = 0.8,
-            .top_k = 0,
-            .seed = options_.seed},
-           [&](std::int32_t token) { tokens.push_back(token); });
+            .sampler = {.temperature = 0.8},
+            .seed = options_.seed,
+            .end = std::nullopt},
+           [&](std::int64_t, std::int32_t token) { tokens.push_back(token); });
   const std::string text = tokenizer != nullptr ? shown(decode(*tokenizer, tokens))
                                                 : readable(tokens, /*is_text=*/false);
   folder_->write_sample(state_.step, text + "\n");
@@ -387,20 +399,21 @@ void Trainer::show_end() {
 
 int train_command(const Options& given) {
   Options options = given;
-  resolve(options);
-  const bool resumes = options.resume.has_value();
-  RunFolder::check(options.out, options.overwrite, resumes);
+  RunFolder::check(options.out, options.overwrite, options.resume.has_value());
   std::optional<CheckpointInfo> start = find_start(options);
+  const auto initial = start ? nullptr : open_initial_model(options);
+  resolve(options);
   DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
   if (start) {
     origin = {.tokenizer = start->tokenizer, .token_keys = RunFolder::token_keys(options.out)};
   }
   TrainingData data = open_training_data(options, origin);
+  if (initial) require_tokenizer(initial->info(), data.tokenizer_name);
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;
   }
-  Trainer trainer(options, std::move(data), std::move(start));
+  Trainer trainer(options, std::move(data), std::move(start), initial.get());
   return trainer.run();
 }
 

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "support/process.h"
@@ -81,6 +82,12 @@ class Folder {
                      .folder = path()});
     EXPECT_EQ(made.exit_code, 0) << made.err;
     if (made.exit_code != 0) return;
+    const ProcessResult of_shards =
+        run_process({.arguments = lathe_arguments(
+                         "train --train good.bin --vocab 2000 --layers 1 --heads 1 --channels 8 "
+                         "--context 16 --micro-batch 1 --steps 1 --out shards --quiet --threads 1"),
+                     .folder = path()});
+    EXPECT_EQ(of_shards.exit_code, 0) << of_shards.err;
     copy_run("damaged");
     flip_byte(path() / "damaged/checkpoints/step-00000001/model.safetensors");
     copy_run("emptied");
@@ -228,6 +235,16 @@ const Case kCases[] = {
     {"train --train book.txt --multiple-choice task.jsonl", 3, {"task.jsonl: line 1: \"label\""}},
     {"sample --checkpoint damaged", 4, {"damaged"}},
     {"sample --checkpoint book.txt", 4, {"book.txt"}},
+    {"sample --checkpoint run --top-p 0", 2, {"--top-p 0: must be a number above 0 and at most 1"}},
+    {"sample --checkpoint run --top-p 1.5", 2, {"--top-p 1.5"}},
+    {"sample --checkpoint run --samples 0", 2, {"--samples 0"}},
+    {"sample --checkpoint run --prompt It --prompt-file book.txt",
+     2,
+     {"--prompt-file book.txt: excludes --prompt"}},
+    {"sample --checkpoint run --prompt-file none.txt", 3, {"--prompt-file none.txt: No such file"}},
+    {"sample --checkpoint run --prompt-file empty.txt", 3, {"--prompt-file empty.txt: is empty"}},
+    {"sample --checkpoint run --prompt-file full", 3, {"--prompt-file full: Is a directory"}},
+    {"sample --checkpoint shards --prompt It", 2, {"--prompt: shards", "how text becomes"}},
     {"inspect none", 3, {"none"}},
     // Text into shards
     {"tokenize --tokenizer bytes --out shards", 2, {"tokenize: needs a FILE"}},
@@ -320,6 +337,85 @@ TEST(Cli, PlanWritesNothing) {
   const ProcessResult result = lathe("plan", dir);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_TRUE(fs::is_empty(dir.path()));
+}
+
+class CliSample : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = std::make_unique<TempDir>();
+    dir_->write("book.txt", std::string(3000, 'b'));
+    const ProcessResult made = lathe(
+        "train --train book.txt --layers 1 --heads 1 --channels 8 --context 16 --micro-batch 1 "
+        "--steps 2 --out run --quiet --threads 1",
+        *dir_);
+    ASSERT_EQ(made.exit_code, 0) << made.err;
+  }
+  static void TearDownTestSuite() { dir_.reset(); }
+
+  // What `lathe sample --checkpoint run` says with more arguments, in a shell.
+  static ProcessResult sample(const std::string& arguments, const std::string& before = "") {
+    return run_process(
+        {.arguments = {"/bin/sh", "-c",
+                       before + lathe_binary() + " sample --checkpoint run " + arguments},
+         .folder = dir_->path()});
+  }
+  static std::string text(const std::string& arguments, const std::string& before = "") {
+    const ProcessResult result = sample(arguments, before);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    return result.out;
+  }
+
+  static inline std::unique_ptr<TempDir> dir_;
+};
+
+TEST_F(CliSample, TheSamePromptFromEverywhere) {
+  const std::string expected = text("--max-tokens 40 --prompt 'bbb c'");
+  EXPECT_EQ(expected.substr(0, 5), "bbb c");
+  dir_->write("prompt.txt", "bbb c");
+  EXPECT_EQ(text("--max-tokens 40 --prompt-file prompt.txt"), expected);
+  EXPECT_EQ(text("--max-tokens 40 --prompt-file -", "printf 'bbb c' | "), expected);
+  EXPECT_EQ(text("--max-tokens 40 --prompt 'bbb c' --no-kv-cache"), expected);
+  // stdin is left alone when nothing asks for it, whatever stands in it.
+  EXPECT_EQ(text("--max-tokens 40", "printf 'bbb c' | "), text("--max-tokens 40 </dev/null"));
+}
+
+TEST_F(CliSample, SeveralSamplesBeginWithTheOne) {
+  const std::string one = text("--max-tokens 20 --prompt b --temperature 5");
+  const std::string all = text("--max-tokens 20 --prompt b --temperature 5 --samples 6");
+  EXPECT_EQ(all.substr(0, one.size()), one);
+  std::size_t count = 1;
+  for (std::size_t at = 0; (at = all.find("\n---\nb", at)) != std::string::npos; ++at) ++count;
+  EXPECT_EQ(count, 6u);
+}
+
+TEST_F(CliSample, JsonHasEveryToken) {
+  const auto json = nlohmann::json::parse(
+      text("--max-tokens 20 --prompt bb --samples 5 --temperature 5 --seed 3 --json"));
+  EXPECT_EQ(json["prompt"], "bb");
+  EXPECT_EQ(json["prompt_tokens"], 2);
+  EXPECT_EQ(json["seed"], 3);
+  EXPECT_EQ(json["tokens"], 100);
+  EXPECT_GT(json["tokens_per_second"], 0);
+  ASSERT_EQ(json["samples"].size(), 5u);
+  for (const auto& sample : json["samples"]) {
+    EXPECT_EQ(sample["tokens"].size(), 20u);
+    EXPECT_EQ(sample["ended_by"], "max_tokens");
+    for (const auto& token : sample["tokens"]) EXPECT_LT(token, 256);
+  }
+}
+
+TEST_F(CliSample, AReaderThatLeavesEndsItAndAFullDiskIsAnError) {
+  // A thousand times what fits into a pipe.
+  const ProcessResult left =
+      run_process({.arguments = lathe_arguments("sample --checkpoint run --max-tokens 100000000"),
+                   .folder = dir_->path(),
+                   .reader_is_gone = true});
+  EXPECT_EQ(left.exit_code, 0) << left.err;
+  const ProcessResult full = run_process({.arguments = lathe_arguments("sample --checkpoint run"),
+                                          .folder = dir_->path(),
+                                          .out_path = "/dev/full"});
+  EXPECT_EQ(full.exit_code, 6) << full.err;
 }
 
 }  // namespace

@@ -183,6 +183,33 @@ TEST_F(DatasetFolder, KeepsATokenizerThatIsNowhereElse) {
   EXPECT_EQ(encode(*opened, "the thin"), encode(*tokenizer, "the thin"));
 }
 
+// The same tokens, of which other ones come together: "he" before "th".
+TEST_F(DatasetFolder, OfTheCacheIsOfOneTokenizer) {
+  BpeVocabulary vocabulary = *bpe_vocabulary(*small_bpe());
+  vocabulary.tokens.insert(vocabulary.tokens.end() - 1, "he");
+  vocabulary.end_of_text = 259;
+  BpeVocabulary other = vocabulary;
+  other.merges = {{.left = 'h', .right = 'e', .merged = 258},
+                  {.left = 't', .right = 258, .merged = 257}};
+  const CacheSpec spec{.text = {.paths = {dir_.write("a.txt", "the thin theme")},
+                                .lines = std::nullopt,
+                                .text_field = "text",
+                                .validation_fraction = 0,
+                                .threads = 1},
+                       .folder = dir_.path() / "cache",
+                       .label = "--train a.txt",
+                       .expected_key = "",
+                       .is_quiet = true};
+  const auto tokenizer = bpe_tokenizer(vocabulary, "one");
+  const std::string key = find_or_make_tokens(spec, *tokenizer).key;
+  EXPECT_EQ(find_tokens(spec, *tokenizer)->key, key);
+  EXPECT_EQ(find_tokens(spec, *bpe_tokenizer(vocabulary, "renamed"))->key, key);
+  EXPECT_EQ(find_tokens(spec, *bpe_tokenizer(other, "one")), std::nullopt);
+  CacheSpec separated = spec;
+  separated.text.document_separator = " ";
+  EXPECT_EQ(find_tokens(separated, *tokenizer), std::nullopt);
+}
+
 TEST(ProgressLine, FitsIntoTheTerminal) {
   EXPECT_EQ(progress_line(40, 0.5, "12.0 MB"), "[###########-----------]  50 % | 12.0 MB");
   EXPECT_EQ(progress_line(40, 0.0, "12.0 MB"), "[----------------------]   0 % | 12.0 MB");
@@ -277,6 +304,29 @@ TEST_F(TokenizeCommand, ASignalLeavesNothing) {
   EXPECT_FALSE(fs::exists(dir_ / "d"));
 }
 
+// Everything that tokenising reads and writes is explained, and believed only as far as it is so.
+TEST_F(TokenizeCommand, InspectExplainsItsFiles) {
+  dir_.write("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"\"}\n{\"text\": \"\u00e9\"}\n");
+  const auto facts = [&](const std::string& path) {
+    return nlohmann::json::parse(lathe("inspect --json " + path).out);
+  };
+  const auto documents = facts("a.jsonl");
+  EXPECT_EQ(documents["documents"], 2);
+  EXPECT_EQ(documents["text_bytes"], 5);
+  ASSERT_EQ(lathe("tokenize --tokenizer bytes --out d --shard-tokens 2 a.jsonl").exit_code, 0);
+  auto dataset = facts("d");
+  EXPECT_EQ(dataset["kind"], "dataset");
+  EXPECT_EQ(dataset["train"], (nlohmann::json{{"tokens", 3}, {"shards", 2}}));
+  EXPECT_EQ(dataset["val"], (nlohmann::json{{"tokens", 2}, {"shards", 1}}));
+  dataset["path"] = "d/dataset.json";
+  EXPECT_EQ(facts("d/dataset.json"), dataset);
+  fs::copy_file(dir_ / "d/train_000001.bin", dir_ / "d/train_000002.bin",
+                fs::copy_options::overwrite_existing);
+  const ProcessResult wrong = lathe("inspect d");
+  EXPECT_EQ(wrong.exit_code, 3);
+  EXPECT_EQ(wrong.err, "lathe: d/dataset.json: says 3 tokens of train, its shards have 4\n");
+}
+
 // Small runs on text that is tokenised first.
 class TrainOnText : public TokenizeCommand {
  protected:
@@ -323,6 +373,8 @@ TEST_F(TrainOnText, TokenisesOnceBesideTheRunAndSaysSo) {
             std::string::npos)
       << first.out;
   EXPECT_NE(read_file(dir_ / "runs/a/log.txt").find("tokenised in"), std::string::npos);
+  const auto keys = nlohmann::json::parse(lathe("inspect --json runs/a/tokens.json").out);
+  EXPECT_EQ(keys["--train"], cache.filename().string());
   const std::string text = read_file(dir_ / "book.txt");
   const std::size_t boundary = text.size() * 9 / 10;
   EXPECT_EQ(read_file(cache / "train_000001.bin"), shard(text.substr(0, boundary)));
@@ -352,7 +404,9 @@ TEST_F(TrainOnText, ARunKeepsItsTokenizerWhereverItIsMoved) {
 
 TEST_F(TrainOnText, AChangedTextDoesNotGoOn) {
   ASSERT_EQ(train("--train book.txt --tokenizer tokenizer --out runs/a").exit_code, 0);
-  dir_.write("book.txt", read_file(dir_ / "book.txt") + "more");
+  std::string text = read_file(dir_ / "book.txt");
+  text[100] ^= 1;
+  dir_.write("book.txt", text);
   const ProcessResult result = lathe("train --resume --out runs/a --steps 3 --threads 1");
   EXPECT_EQ(result.exit_code, 3);
   EXPECT_EQ(result.err,

@@ -349,13 +349,15 @@ TEST(Inspect, SaysWhatItWouldRecognise) {
   EXPECT_EQ(
       inspect({unknown}, false).error,
       "exit 3: " + unknown +
-          ": not a file that Lathe reads: a run or checkpoint folder, .safetensors, .bin (token "
-          "shard, evaluation file), .txt or .md (text), .jsonl (metrics, multiple choice), "
-          "config.toml, result.json");
+          ": not a file that Lathe reads: a run, checkpoint, Hugging Face, dataset or tokenizer "
+          "folder, .safetensors, .bin (token shard, evaluation file, llm.c model or tokenizer), "
+          ".txt or .md (text), .jsonl (metrics, multiple choice, documents), config.toml, "
+          "result.json, dataset.json, vocab.bpe, merges.txt, tokenizer.json");
   EXPECT_EQ(inspect({folder.path()}, false).error,
             "exit 3: " + folder.path().string() +
-                ": a folder that is neither a run (config.toml, metrics.jsonl, checkpoints) nor a "
-                "checkpoint (state.json)");
+                ": a folder that is no run (config.toml, metrics.jsonl, checkpoints), checkpoint "
+                "(state.json), Hugging Face model (config.json), dataset (dataset.json) or "
+                "tokenizer (merges.txt, tokenizer.json)");
   EXPECT_EQ(
       inspect({folder / "none.safetensors"}, false).error,
       "exit 3: " + (folder / "none.safetensors") + ": cannot open: No such file or directory");

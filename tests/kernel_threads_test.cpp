@@ -109,6 +109,27 @@ TEST_P(KernelThreads, Attention) {
   });
 }
 
+TEST_P(KernelThreads, AttentionCached) {
+  constexpr std::int64_t kB = 2, kH = 3, kD = 20, kC = kH * kD, kS = 150;
+  expect_same_bits([](Backend& backend) {
+    const DType type = GetParam();
+    const auto keys = zeros(backend, type, {kB, kH, kS, kD});
+    const auto values = zeros(backend, type, {kB, kH, kS, kD});
+    Bytes all;
+    std::int64_t begin = 0;
+    for (const std::int64_t T : {140, 3, 1}) {
+      const auto qkv = to_device(backend, type, {kB, T, 3 * kC}, normal_floats(kB * T * 3 * kC, 1));
+      const auto out = zeros(backend, type, {kB, T, kC});
+      backend.run(
+          AttentionCached{.out = out, .keys = keys, .values = values, .qkv = qkv, .begin = begin});
+      const Bytes step = bytes_of(backend, {out, keys, values});
+      all.insert(all.end(), step.begin(), step.end());
+      begin += T;
+    }
+    return all;
+  });
+}
+
 TEST_P(KernelThreads, CrossEntropy) {
   constexpr std::int64_t kN = 23, kVocab = 1100, kPadded = 1152;
   expect_same_bits([](Backend& backend) {

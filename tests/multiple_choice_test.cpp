@@ -342,7 +342,7 @@ TEST(MultipleChoiceScores, AreTheSameForAnyMicroBatchAndThoseOfEachAlone) {
   constexpr std::size_t kSeqLen = 24;
   const MultipleChoiceTask task = random_task();
   std::vector<MultipleChoiceScores> all;
-  for (const std::int64_t micro_batch : {1, 3, 8}) {
+  for (const std::int64_t micro_batch : {1, 3, 8, 64}) {
     TestModel model = make_model(kConfig, micro_batch, kSeqLen);
     model.initialize(7, 4);
     all.push_back(score(model.model(), task).value());

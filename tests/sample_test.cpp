@@ -1,97 +1,62 @@
-// Text from a model: which token a number stands for, and what is remembered of what came before.
+// Text from a model: what is remembered of what came before, when samples end, and how text is
+// shown while it is made.
 #include "lathe/sample.h"
 
 #include <gtest/gtest.h>
 
-#include <cmath>
+#include <algorithm>
 #include <csignal>
+#include <memory>
 
+#include "../src/utf8_stream.h"
 #include "lathe/stop_signal.h"
 #include "support/test_model.h"
 
 namespace lathe {
 namespace {
 
-const std::vector<float> kLogits = {std::log(0.1f), std::log(0.4f), std::log(0.2f), std::log(0.3f)};
+using Tokens = std::vector<std::int32_t>;
 
-std::vector<double> frequencies(double temperature, std::int64_t top_k) {
-  constexpr int kDraws = 100'000;
-  std::vector<double> result(kLogits.size());
-  for (int i = 0; i < kDraws; ++i) {
-    const std::int32_t token = draw_token(kLogits, temperature, top_k, (i + 0.5) / kDraws);
-    result.at(static_cast<std::size_t>(token)) += 1.0 / kDraws;
-  }
-  return result;
-}
-
-void expect_frequencies(const std::vector<double>& actual, const std::vector<double>& expected) {
-  ASSERT_EQ(actual.size(), expected.size());
-  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-4) << i;
-}
-
-TEST(DrawToken, FollowsTheDistribution) {
-  expect_frequencies(frequencies(1, 0), {0.1, 0.4, 0.2, 0.3});
-}
-
-TEST(DrawToken, TemperatureSharpens) {
-  // At temperature 1/2 the probabilities go with their squares: 1, 16, 4, 9 of 30.
-  expect_frequencies(frequencies(0.5, 0), {1 / 30.0, 16 / 30.0, 4 / 30.0, 9 / 30.0});
-}
-
-TEST(DrawToken, TopKTakesTheLikeliest) {
-  expect_frequencies(frequencies(1, 2), {0, 4 / 7.0, 0, 3 / 7.0});
-  expect_frequencies(frequencies(1, 100), {0.1, 0.4, 0.2, 0.3});
-}
-
-TEST(DrawToken, TopKTakesTheFirstOfEquals) {
-  const std::vector<float> equals(100, 1.0f);
-  EXPECT_EQ(draw_token(equals, 1, 3, 0.99), 2);
-  EXPECT_EQ(draw_token(equals, 1, 3, 0), 0);
-}
-
-TEST(DrawToken, TemperatureZeroTakesTheLikeliestAndTheFirstOfEquals) {
-  expect_frequencies(frequencies(0, 0), {0, 1, 0, 0});
-  EXPECT_EQ(draw_token({1, 3, 3, 2}, 0, 0, 0.999), 1);
-}
-
-TEST(DrawToken, TheEdgesStayInside) {
-  EXPECT_EQ(draw_token(kLogits, 1, 0, 0), 0);
-  EXPECT_EQ(draw_token(kLogits, 1, 0, std::nextafter(1.0, 0.0)), 3);
-  EXPECT_EQ(draw_token({1e30f, -1e30f}, 1, 0, 0.5), 0);  // no overflow
-}
+constexpr std::int64_t kPositions = 8;
 
 class Generate : public testing::Test {
  protected:
   Generate() { model_.initialize(1, /*scale=*/20); }
 
-  std::vector<std::int32_t> tokens(const std::vector<std::int32_t>& prompt, std::int64_t count,
-                                   double temperature, std::uint64_t seed) {
-    std::vector<std::int32_t> result;
-    generate(model_.model(),
-             {.prompt = prompt,
-              .max_tokens = count,
-              .temperature = temperature,
-              .top_k = 0,
-              .seed = seed},
-             [&](std::int32_t token) { result.push_back(token); });
+  std::vector<Tokens> samples(Decoder& decoder, const SampleSpec& spec) {
+    std::vector<Tokens> result(static_cast<std::size_t>(spec.samples));
+    generate(decoder, spec, [&](std::int64_t sample, std::int32_t token) {
+      result.at(static_cast<std::size_t>(sample)).push_back(token);
+    });
     return result;
   }
 
+  Tokens tokens(const Tokens& prompt, std::int64_t count, double temperature, std::uint64_t seed) {
+    return samples(cached_, {.prompt = prompt,
+                             .max_tokens = count,
+                             .sampler = {.temperature = temperature},
+                             .seed = seed,
+                             .end = std::nullopt})
+        .at(0);
+  }
+
   test::TestModel model_{
-      {.config = {.layers = 1, .heads = 2, .channels = 16, .context = 8, .vocab = 40},
+      {.config = {.layers = 1, .heads = 2, .channels = 16, .context = kPositions, .vocab = 40},
        .options = {.micro_batch = 1,
-                   .seq_len = 8,
+                   .seq_len = kPositions,
                    .precision = DType::fp32,
                    .recompute = Recompute::none,
                    .training = false}}};
+  CachedDecoder cached_{model_.backend(), model_.model(), 4};
+  RecomputingDecoder recomputing_{model_.model(), 4};
 };
 
 TEST_F(Generate, TakesItsOwnTokensAsInput) {
-  const std::vector<std::int32_t> all = tokens({3}, 5, 0, 1);
+  const Tokens all = tokens({3}, 5, 0, 1);
   ASSERT_EQ(all.size(), 5u);
-  std::vector<std::int32_t> prompt = {3};
+  Tokens prompt = {3};
   for (const std::int32_t token : all) {
-    EXPECT_EQ(tokens(prompt, 1, 0, 1), std::vector{token});
+    EXPECT_EQ(tokens(prompt, 1, 0, 1), Tokens{token});
     prompt.push_back(token);
   }
 }
@@ -101,28 +66,102 @@ TEST_F(Generate, IsAFunctionOfTheSeed) {
   EXPECT_NE(tokens({3}, 20, 1, 7), tokens({3}, 20, 1, 8));
 }
 
-TEST_F(Generate, ForgetsWhatIsFurtherBackThanTheModelSees) {
-  const auto next_tokens = [this](const std::vector<std::int32_t>& prompt) {
-    std::vector<std::int32_t> result;
+TEST_F(Generate, OfALongPromptTheEndIsSeen) {
+  const auto next_tokens = [this](const Tokens& prompt) {
+    Tokens result;
     for (std::uint64_t seed = 0; seed < 100; ++seed) {
       result.push_back(tokens(prompt, 1, 1, seed).at(0));
     }
     return result;
   };
-  std::vector<std::int32_t> prompt = {7, 1, 2, 3, 4, 5, 6, 7, 8};  // one more than seq_len
-  const std::vector<std::int32_t> expected = next_tokens(prompt);
+  Tokens prompt = {7, 1, 2, 3, 4, 5, 6, 7, 8};  // one more than there are positions
+  const Tokens expected = next_tokens(prompt);
   prompt[0] = 30;
   EXPECT_EQ(next_tokens(prompt), expected);
   prompt[1] = 30;
   EXPECT_NE(next_tokens(prompt), expected);
 }
 
+// The likeliest token after those that the rule lets the model see: all of 8 positions or, when a
+// ninth is wanted, the newest 4 and the new one, then 6, 7, 8 of them, and again 5.
+Tokens greedy(Gpt2& model, const Tokens& prompt, std::int64_t count) {
+  Tokens all = prompt, made;
+  const std::int64_t forgotten = std::max<std::int64_t>(0, std::ssize(prompt) - kPositions);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t length = std::ssize(all) - forgotten;
+    const std::int64_t seen = length <= kPositions ? length : 5 + (length - 9) % 4;
+    const std::vector<float> logits = model.next_token_logits(
+        std::span<const std::int32_t>(all).last(static_cast<std::size_t>(seen)));
+    made.push_back(static_cast<std::int32_t>(std::ranges::max_element(logits) - logits.begin()));
+    all.push_back(made.back());
+  }
+  return made;
+}
+
+TEST_F(Generate, ForgetsTheOlderHalfWhenAllPositionsAreTaken) {
+  for (const Tokens& prompt : {Tokens{3}, Tokens{5, 9, 2, 8, 1, 7}, Tokens(8, 4), Tokens(13, 6)}) {
+    const Tokens expected = greedy(model_.model(), prompt, 40);
+    for (Decoder* decoder : std::initializer_list<Decoder*>{&cached_, &recomputing_}) {
+      EXPECT_EQ(samples(*decoder, {.prompt = prompt,
+                                   .max_tokens = 40,
+                                   .sampler = {.temperature = 0},
+                                   .seed = 1,
+                                   .end = std::nullopt})
+                    .at(0),
+                expected);
+    }
+  }
+}
+
+// Beyond the positions, and beyond what is made at once.
+TEST_F(Generate, ASampleIsTheSameHoweverManyThereAre) {
+  SampleSpec spec{.prompt = {3, 1},
+                  .samples = 7,
+                  .max_tokens = 30,
+                  .sampler = {.temperature = 1, .top_k = 30, .top_p = 0.95},
+                  .seed = 5,
+                  .end = std::nullopt};
+  const std::vector<Tokens> all = samples(cached_, spec);
+  EXPECT_EQ(samples(recomputing_, spec), all);
+  for (std::size_t s = 0; s < all.size(); ++s) {
+    ASSERT_EQ(all[s].size(), 30u);
+    for (std::size_t other = 0; other < s; ++other) EXPECT_NE(all[s], all[other]);
+  }
+  for (const std::int64_t count : {1, 2, 5}) {
+    spec.samples = count;
+    EXPECT_EQ(samples(cached_, spec), std::vector<Tokens>(all.begin(), all.begin() + count));
+  }
+}
+
+TEST_F(Generate, ASampleEndsAtTheEndAndTheOthersGoOn) {
+  SampleSpec spec{.prompt = {3},
+                  .samples = 4,
+                  .max_tokens = 25,
+                  .sampler = {.temperature = 1},
+                  .seed = 5,
+                  .end = std::nullopt};
+  const std::vector<Tokens> endless = samples(cached_, spec);
+  spec.end = endless[1][2];
+  std::vector<Tokens> expected = endless;
+  for (Tokens& made : expected) {
+    const auto end = std::ranges::find(made, *spec.end);
+    if (end != made.end()) made.erase(end + 1, made.end());
+  }
+  EXPECT_LE(expected[1].size(), 3u);
+  EXPECT_NE(std::ranges::max(expected, {}, &Tokens::size).size(), expected[1].size());
+  EXPECT_EQ(samples(cached_, spec), expected);
+}
+
 TEST_F(Generate, EndsAtAStopSignal) {
   watch_stop_signals();
   int emitted = 0;
-  generate(model_.model(),
-           {.prompt = {3}, .max_tokens = 100, .temperature = 1, .top_k = 0, .seed = 5},
-           [&](std::int32_t) {
+  generate(cached_,
+           {.prompt = {3},
+            .max_tokens = 100,
+            .sampler = {.temperature = 1},
+            .seed = 5,
+            .end = std::nullopt},
+           [&](std::int64_t, std::int32_t) {
              if (++emitted == 4) std::raise(SIGUSR1);
            });
   EXPECT_EQ(emitted, 4);
@@ -138,6 +177,46 @@ TEST(FirstToken, IsWhatStandsBeforeATextOrADocument) {
 TEST(Readable, ShowsBytesOrNumbers) {
   EXPECT_EQ(readable({'a', '\n', '~', 0, 127, 200}, /*is_text=*/true), "a\n~???");
   EXPECT_EQ(readable({1, 50256}, /*is_text=*/false), "1 50256 ");
+}
+
+// What comes out after each byte that goes in, and at the end.
+std::vector<std::string> pieces(std::string_view bytes) {
+  Utf8Stream stream;
+  std::vector<std::string> result;
+  for (std::size_t i = 0; i < bytes.size(); ++i) result.push_back(stream.take(bytes.substr(i, 1)));
+  result.push_back(stream.finish());
+  return result;
+}
+
+using Pieces = std::vector<std::string>;
+
+TEST(Utf8Stream, PassesCharactersWhenTheyAreWhole) {
+  EXPECT_EQ(pieces("a\xC3\xA9"
+                   "b"),
+            (Pieces{"a", "", "\xC3\xA9", "b", ""}));
+  EXPECT_EQ(pieces("\xE2\x82\xAC"), (Pieces{"", "", "\xE2\x82\xAC", ""}));
+  EXPECT_EQ(pieces("\xF0\x9F\x98\x80"), (Pieces{"", "", "", "\xF0\x9F\x98\x80", ""}));
+  Utf8Stream stream;
+  EXPECT_EQ(stream.take("ab\xE2\x82"), "ab");
+  EXPECT_EQ(stream.take("\xAC"
+                        "c\xC3"),
+            "\xE2\x82\xAC"
+            "c");
+  EXPECT_EQ(stream.take(""), "");
+  EXPECT_EQ(stream.finish(), "\xC3");
+  EXPECT_EQ(stream.finish(), "");
+}
+
+// A byte that cannot go on with those before it lets them pass.
+TEST(Utf8Stream, PassesBytesOfNoCharacterAsTheyAre) {
+  EXPECT_EQ(pieces("\x80\xFF\xC0\xF5"), (Pieces{"\x80", "\xFF", "\xC0", "\xF5", ""}));
+  EXPECT_EQ(pieces("\xE2\x82z"), (Pieces{"", "", "\xE2\x82z", ""}));
+  EXPECT_EQ(pieces("\xE2\xC3\xA9"), (Pieces{"", "\xE2", "\xC3\xA9", ""}));
+  EXPECT_EQ(pieces("\xE0\x80"), (Pieces{"", "\xE0\x80", ""}));  // overlong
+  EXPECT_EQ(pieces("\xED\xA0"), (Pieces{"", "\xED\xA0", ""}));  // a surrogate
+  EXPECT_EQ(pieces("\xF0\x80"), (Pieces{"", "\xF0\x80", ""}));
+  EXPECT_EQ(pieces("\xF4\x90"), (Pieces{"", "\xF4\x90", ""}));  // above U+10FFFF
+  EXPECT_EQ(pieces("\xF0\x9F\x98"), (Pieces{"", "", "", "\xF0\x9F\x98"}));
 }
 
 }  // namespace

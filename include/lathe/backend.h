@@ -91,6 +91,7 @@ class Backend {
   virtual void execute(const LinearBackward& op) = 0;
   virtual void execute(const AttentionForward& op) = 0;
   virtual void execute(const AttentionBackward& op) = 0;
+  virtual void execute(const AttentionCached& op) = 0;
   virtual void execute(const CrossEntropy& op) = 0;
   virtual void execute(const AdamWUpdate& op) = 0;
   virtual void execute(const SumOfSquares& op) = 0;

@@ -9,6 +9,7 @@ namespace lathe {
 int train_command(const Options& options);
 int eval_command(const Options& options);
 int sample_command(const Options& options);
+int convert_command(const Options& options);
 int inspect_command(const Options& options);
 int plan_command(const Options& options);
 int bench_command(const Options& options);

@@ -71,6 +71,13 @@ std::string read_file(const std::filesystem::path& path, ExitCode code);
 // holds what it held. Works through ".NAME.partial" beside it.
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents);
 
+// Gives what was written and synced as `partial` the name `final`, in the same folder. What had
+// that name, a file or a folder, changes places with it where the file system can, so that at no
+// moment there is none, and is left for the caller under the name `partial` or `removed`. Errors:
+// storage.
+void publish(const std::filesystem::path& partial, const std::filesystem::path& final,
+             const std::filesystem::path& removed);
+
 // Makes names created, renamed or removed in `folder` durable.
 void sync_folder(const std::filesystem::path& folder);
 

@@ -77,6 +77,24 @@ struct Activations {
 Activations lay_out_activations(Arena& arena, const ModelConfig& config,
                                 const ModelOptions& options, std::int64_t B, std::int64_t T);
 
+// Keys and values of the positions that sequences have so far: all that their next position needs.
+struct KeyValueCache {
+  std::vector<Tensor> keys, values;  // L of (B, H, S, D), D = C/H
+};
+
+// Places the cache of B sequences of up to S positions.
+KeyValueCache lay_out_cache(Arena& arena, const ModelConfig& config, DType compute, std::int64_t B,
+                            std::int64_t S);
+
+// New tokens of the sequences [first, first + count) of a cache, each of which has `begin`
+// positions already. Either one token for each of them, or one row of tokens for all.
+struct Continuation {
+  std::span<const std::int32_t> tokens;  // (count), or (T) when shared
+  bool shared;
+  std::int64_t first, count;
+  std::int64_t begin;  // with the new ones at most the cache's S and the model's seq_len
+};
+
 class Gpt2 {
  public:
   Gpt2(Backend& backend, const ModelConfig& config, const ModelOptions& options);
@@ -104,11 +122,23 @@ class Gpt2 {
   // Logits (V) of the token after `tokens`, at most seq_len of them.
   std::vector<float> next_token_logits(std::span<const std::int32_t> tokens);
 
+  // The same with what is in a cache before the tokens, and with them added to it: logits (count,
+  // V), or (V) when the tokens are shared.
+  std::vector<float> next_token_logits(const KeyValueCache& cache, const Continuation& next);
+
  private:
+  // What the positions of a forward pass follow: nothing, or the sequences of a continuation.
+  struct Past {
+    const KeyValueCache* cache = nullptr;  // nullptr: nothing
+    std::int64_t first = 0, count = 0, begin = 0;
+  };
+
   void load(const Batch& batch);
   void run_micro_step(float loss_scale, bool accumulate);
-  void forward_blocks();
-  void forward_block(std::size_t layer);
+  void forward_blocks(const Past& past);
+  void forward_block(std::size_t layer, const Past& past);
+  void attend(std::size_t layer, const Past& past);
+  std::vector<float> head_logits(std::int64_t begin, std::int64_t rows);
   void backward_block(std::size_t layer, bool accumulate);
   void head_losses();
   void head_forward_backward(float loss_scale, bool accumulate);

@@ -23,6 +23,13 @@ std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw
 // checkpoint.
 void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& model, AdamW& adamw);
 
+// The model of --init-from, whose sizes and, where none is given, tokenizer the options take over;
+// nullptr without. Errors: checkpoint; usage, when the options ask for other sizes.
+std::unique_ptr<ModelSource> open_initial_model(Options& options);
+
+// Errors: usage, when a model of bytes would be trained on the tokens of words, or the reverse.
+void require_tokenizer(const ModelInfo& info, const std::string& data_tokenizer);
+
 // The backend of --device and --threads. Errors: usage.
 std::unique_ptr<Backend> make_backend(const Options& options);
 

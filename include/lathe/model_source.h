@@ -60,8 +60,11 @@ class ModelSource {
 // goes on from. Everything else holds one of both.
 enum class Weights { in_use, master };
 
-// Errors: checkpoint, when it is none of these or damaged.
+// Errors: checkpoint, when it is nothing of the kind or damaged.
 std::unique_ptr<ModelSource> open_model(const std::filesystem::path& path, Weights weights);
+
+// Of a model of 50257 tokens whose file does not name its tokenizer: it is GPT-2's.
+void assume_gpt2_tokens(ModelInfo& info);
 
 // Calls visit(rows) for pieces of a parameter, in order, of some millions of elements.
 void for_each_rows(const ParameterSpec& spec,

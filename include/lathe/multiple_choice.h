@@ -51,9 +51,9 @@ struct MultipleChoiceScores {
 
 // Scores every completion after its example's context. An example of more than seq_len tokens loses
 // the beginning of its context, for all of its completions alike. Completions of like length go
-// through the model together, as many as the memory for micro_batch sequences of seq_len holds; how
-// they meet changes rounding alone. Gives nothing when a stop signal comes meanwhile. Throws
-// Error(diverged) when the model gives a log p that is not finite.
+// through the model together, in the memory for micro_batch sequences of seq_len; how they meet
+// changes rounding alone. Gives nothing when a stop signal comes meanwhile. Throws Error(diverged)
+// when the model gives a log p that is not finite.
 std::optional<MultipleChoiceScores> score(Gpt2& model, const MultipleChoiceTask& task,
                                           const Progress& progress = {});
 

@@ -102,6 +102,18 @@ struct AttentionBackward {
   Tensor log_sum_exp;  // (B, H, T) fp32
 };
 
+// Causal attention of T new positions, which follow `begin` others: writes their keys and values
+// into rows [begin, begin + T) of the cache, then attends from position begin + t to rows
+// [0, begin + t]. S positions, D = C/H; the cache holds a head's rows side by side, as a decoding
+// step reads them.
+struct AttentionCached {
+  static constexpr const char* kName = "attention_cached";
+  Tensor out;           // (B, T, C) compute
+  Tensor keys, values;  // (B, H, S, D) compute: the cache, rows [0, begin) filled
+  Tensor qkv;           // (B, T, 3C) compute, as of AttentionForward
+  std::int64_t begin;   // begin + T <= S
+};
+
 // losses[n] = -log softmax(logits[n, :vocab])[targets[n]]. When d_logits is given it becomes
 // (softmax - one_hot) * scale, and 0 in the padded columns; it may be the memory of logits.
 struct CrossEntropy {
@@ -188,6 +200,7 @@ void check(const LinearForward& op);
 void check(const LinearBackward& op);
 void check(const AttentionForward& op);
 void check(const AttentionBackward& op);
+void check(const AttentionCached& op);
 void check(const CrossEntropy& op);
 void check(const AdamWUpdate& op);
 void check(const SumOfSquares& op);
@@ -203,6 +216,7 @@ Cost cost(const LinearForward& op);
 Cost cost(const LinearBackward& op);
 Cost cost(const AttentionForward& op);
 Cost cost(const AttentionBackward& op);
+Cost cost(const AttentionCached& op);
 Cost cost(const CrossEntropy& op);
 Cost cost(const AdamWUpdate& op);
 Cost cost(const SumOfSquares& op);

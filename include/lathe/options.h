@@ -29,10 +29,11 @@ struct Options {
   std::string document_separator;            // in plain text; empty: a file is a document
   std::vector<std::string> multiple_choice;  // files of tasks
 
-  // Model. 0: the preset's, or for vocab the tokenizer's.
+  // Model. 0: the preset's, or for vocab the tokenizer's. model and tokenizer "": those of
+  // init_from.
   std::string model;
   std::int64_t layers = 0, heads = 0, channels = 0, context = 0, vocab = 0;
-  std::string init_from;  // checkpoint folder or .safetensors file
+  std::string init_from;  // a model of any kind that open_model() knows
 
   // Batch and horizon. batch_tokens 0: micro_batch * seq_len. seq_len 0: min(context, 1024). At
   // most one of steps, tokens, epochs is not 0; none: one epoch.
@@ -69,20 +70,33 @@ struct Options {
   std::string profile_steps;  // "A:B"; parse_step_range
 
   // Other commands
-  std::vector<std::string> paths;  // positional: inspect FILES, plot RUNS, tokenize FILES
-  std::string checkpoint;          // eval, sample: checkpoint or run folder
-  std::string prompt;
-  std::int64_t max_tokens = 0, top_k = 0;  // top_k 0: all
-  double temperature = 0;
+  std::vector<std::string> paths;  // positional: inspect, tokenize FILES, plot RUNS, convert MODEL
+  std::string checkpoint;          // eval, sample: a model of any kind that open_model() knows
+  std::string to;                  // convert: hf | llmc | lathe
+  std::string prompt, prompt_file;                      // prompt_file "-": stdin
+  std::int64_t samples = 0, max_tokens = 0, top_k = 0;  // top_k 0: all
+  double temperature = 0, top_p = 0;
+  bool kv_cache = false, stop_at_end = false;
   std::string svg;    // plot: file to write
-  bool json = false;  // eval, inspect, plan, bench, tokenize: one object on stdout
+  bool json = false;  // eval, sample, inspect, plan, bench, tokenize: one object on stdout
   std::int64_t shard_tokens = 0;
   double val_fraction = -1;  // below 0: the first shard validates
 
   bool operator==(const Options&) const = default;
 };
 
-enum class Command { train, eval, sample, inspect, plan, bench, plot, tokenize, train_tokenizer };
+enum class Command {
+  train,
+  eval,
+  sample,
+  convert,
+  inspect,
+  plan,
+  bench,
+  plot,
+  tokenize,
+  train_tokenizer
+};
 
 // Variables by full name, "LATHE_LR"; others are ignored.
 using Environment = std::map<std::string, std::string>;

@@ -11,9 +11,12 @@ namespace lathe {
 
 struct MemoryPlan {
   std::int64_t parameters, gradients, optimizer, activations;  // bytes
+  std::int64_t samples;  // keys and values of the sample that a run writes
   std::int64_t runtime;  // program, libraries' buffers, data: measured, see docs/performance.md
 
-  std::int64_t total() const { return parameters + gradients + optimizer + activations + runtime; }
+  std::int64_t total() const {
+    return parameters + gradients + optimizer + activations + samples + runtime;
+  }
 };
 
 // On a GPU the memory is the GPU's.

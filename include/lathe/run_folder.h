@@ -14,6 +14,8 @@
 
 namespace lathe {
 
+inline constexpr const char* kTokenKeysFile = "tokens.json";
+
 struct StepMetrics {
   std::int64_t step;  // 1 for the first update
   double loss;        // mean over the step's tokens, before the update, nats

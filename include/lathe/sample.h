@@ -3,32 +3,41 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "lathe/model.h"
+#include "lathe/decoder.h"
+#include "lathe/sampler.h"
 
 namespace lathe {
 
 struct SampleSpec {
   std::vector<std::int32_t> prompt;  // at least one token
-  std::int64_t max_tokens;
-  double temperature;  // 0: always the likeliest token
-  std::int64_t top_k;  // 0: all
-  std::uint64_t seed;
+  std::int64_t samples = 1;          // continuations of it
+  std::int64_t max_tokens;           // of each
+  SamplerOptions sampler;
+  std::uint64_t seed;  // sample i follows from seed and i; on a GPU others may change its rounding
+  std::optional<std::int32_t> end;  // the token that ends a sample; nullopt: none does
 };
+
+// Samples of a decoder that are made side by side: as many as a step takes little longer for than
+// for one.
+inline constexpr std::int64_t kMostSamplesAtOnce = 4;
 
 // The token to start from when there is no prompt: what stands before a text, or a document of
 // GPT-2 shards.
 std::int32_t first_token(bool is_text, std::int64_t vocab);
 
-// Calls `emit` with each new token until there are enough or a stop signal comes. Tokens further
-// back than the model's seq_len are forgotten.
-void generate(Gpt2& model, const SampleSpec& spec, const std::function<void(std::int32_t)>& emit);
-
-// The token that number u in [0, 1) stands for, of the distribution that `logits` give.
-std::int32_t draw_token(std::vector<float> logits, double temperature, std::int64_t top_k,
-                        double u);
+// Calls emit(sample, token) with each new token, `end` included, until there are enough or a stop
+// signal comes: those of a sample in order, those of samples made side by side in turns.
+//
+// What the model sees: of a prompt longer than the decoder's positions, its end. When all positions
+// are taken, the newer half of them (rounded down) stays and begins at the first position; so the
+// model sees all positions or the newest, at least half of them. This is a rule about tokens, the
+// same for every decoder.
+void generate(Decoder& decoder, const SampleSpec& spec,
+              const std::function<void(std::int64_t sample, std::int32_t token)>& emit);
 
 // Tokens for a person to read: bytes that are no printable ASCII or newline as '?', other tokens as
 // numbers.

@@ -19,6 +19,8 @@ namespace lathe {
 // Which of two sets a text belongs to.
 enum class Part { training, validation };
 
+inline constexpr const char* kDefaultTextField = "text";  // of a JSON line
+
 struct TextSpec {
   std::vector<std::string> paths;       // "-" is stdin
   std::optional<bool> lines;            // JSON lines or plain text; nullopt: .jsonl are lines

@@ -62,6 +62,23 @@ struct RowRange {
   std::int64_t padded_count() const { return round_up(count, kStrip); }
 };
 
+// What the forward pass of one head works on. Query r stands at position first_position + r, and
+// sees keys and values up to there.
+template <class E>
+struct HeadForward {
+  HeadRows<E> queries, keys, values, out;
+  std::int64_t first_position;
+  float* log_sum_exp;  // one for each query, or nullptr when not wanted
+};
+
+inline constexpr std::int64_t kQueries = 128;  // of a block: how often a loaded key is used
+
+// Lets a block of queries, at most kQueries of them, attend (attention.cpp).
+template <class E>
+void attend_block(const HeadForward<E>& head, RowRange rows);
+extern template void attend_block(const HeadForward<float>& head, RowRange rows);
+extern template void attend_block(const HeadForward<Bf16>& head, RowRange rows);
+
 // to (padded_count, padded_size) = scale * rows.
 template <class E>
 void load_rows(const HeadRows<E>& from, RowRange rows, float scale, float* to) {

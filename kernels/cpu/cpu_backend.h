@@ -33,6 +33,7 @@ class CpuBackend final : public Backend {
   void execute(const LinearBackward& op) override;
   void execute(const AttentionForward& op) override;
   void execute(const AttentionBackward& op) override;
+  void execute(const AttentionCached& op) override;
   void execute(const CrossEntropy& op) override;
   void execute(const AdamWUpdate& op) override;
   void execute(const SumOfSquares& op) override;

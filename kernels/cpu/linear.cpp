@@ -1,8 +1,13 @@
 // Linear layers: three matrix products, each finished tile by tile while the tile is in cache. The
 // finish works on the fp32 accumulator and rounds to the compute type once, at its end.
+#include <algorithm>
+
+#include "compute_type.h"
 #include "cpu_backend.h"
+#include "few_rows.h"
 #include "gelu.h"
 #include "matmul.h"
+#include "thread_scratch.h"
 
 namespace lathe {
 namespace {
@@ -40,6 +45,27 @@ void finish_forward(const LinearForward& op, const Tile& tile) {
   }
 }
 
+// Up to here a forward pass is bound by reading the weight.
+constexpr std::int64_t kFewRows = 4;
+constexpr std::int64_t kFewRowsColumns = 32;  // of out that one task makes
+
+// Columns of out from `first` on, for few rows.
+template <class T>
+void run_few_rows(const LinearForward& op, std::int64_t first) {
+  const std::int64_t N = op.x.size(0), I = op.x.size(1), O = op.weight.size(0);
+  const Tile tile{.row = 0,
+                  .column = first,
+                  .rows = N,
+                  .columns = std::min(kFewRowsColumns, O - first),
+                  .values = ThreadScratch::floats(N * (kFewRowsColumns + I)),
+                  .stride = kFewRowsColumns};
+  float* x = tile.values + N * kFewRowsColumns;
+  for (std::int64_t i = 0; i < N * I; ++i) x[i] = to_float(op.x.as<T>()[i]);
+  dot_products<T>({x, N, I}, {op.weight.as<T>() + first * I, tile.columns, I},
+                  {tile.values, tile.stride});
+  finish_forward<T>(op, tile);
+}
+
 template <class T>
 void finish_d_x(const LinearBackward& op, const Tile& tile) {
   for (std::int64_t r = 0; r < tile.rows; ++r) {
@@ -74,6 +100,12 @@ void add_up_columns(const LinearBackward& op, std::int64_t first) {
 }  // namespace
 
 void CpuBackend::execute(const LinearForward& op) {
+  if (op.x.size(0) <= kFewRows) {
+    return parallel_for(ceil_div(op.weight.size(0), kFewRowsColumns), [&op](std::int64_t task) {
+      op.x.type() == DType::bf16 ? run_few_rows<Bf16>(op, task * kFewRowsColumns)
+                                 : run_few_rows<float>(op, task * kFewRowsColumns);
+    });
+  }
   const Product product{.a = {.matrix = op.x, .transposed = false},
                         .b = {.matrix = op.weight, .transposed = true},
                         .c = {},  // out may hold the residual until the tile is done

@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "attention_mma.h"
+#include "attention_rows.cuh"
 #include "cuda_backend.h"
-#include "device.cuh"
 #include "launch.h"
 
 namespace lathe {
@@ -53,28 +53,6 @@ __device__ float dot(const E* a, const E* b, std::int64_t count) {
   float sum = 0;
   for (std::int64_t d = 0; d < count; ++d) sum += widen(a[d]) * widen(b[d]);
   return sum;
-}
-
-__device__ float warp_max(float x) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, offset));
-  }
-  return x;
-}
-
-// sums[d] = sums[d] * rescale + sum over the rows j < count of weights[j] * rows[j * stride + d].
-template <class E>
-__device__ void add_rows(float* sums, float rescale, const float* weights, const E* rows,
-                         std::int64_t count, std::int64_t stride, std::int64_t D) {
-  for (std::int64_t d = threadIdx.x % kWarp; d < D; d += kWarp) {
-    float sum = sums[d] * rescale;
-    for (std::int64_t j = 0; j < count; ++j) sum += weights[j] * widen(rows[j * stride + d]);
-    sums[d] = sum;
-  }
-}
-
-__device__ void clear(float* sums, std::int64_t D) {
-  for (std::int64_t d = threadIdx.x % kWarp; d < D; d += kWarp) sums[d] = 0;
 }
 
 template <class E>

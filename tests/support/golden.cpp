@@ -10,7 +10,8 @@ namespace {
 template <class T>
 std::vector<T> read_values(const SafetensorsReader& reader, const std::string& name) {
   const TensorInfo* info = reader.find(name);
-  if (info == nullptr || info->type != stored_type(kDTypeOf<T>)) throw std::runtime_error("no tensor " + name);
+  if (info == nullptr || info->type != stored_type(kDTypeOf<T>))
+    throw std::runtime_error("no tensor " + name);
   std::vector<T> values(static_cast<std::size_t>(info->count()));
   reader.read(*info, 0, std::as_writable_bytes(std::span(values)));
   return values;

@@ -37,6 +37,7 @@ class HostBackend final : public Backend {
   void execute(const LinearBackward&) override { refuse(); }
   void execute(const AttentionForward&) override { refuse(); }
   void execute(const AttentionBackward&) override { refuse(); }
+  void execute(const AttentionCached&) override { refuse(); }
   void execute(const CrossEntropy&) override { refuse(); }
   void execute(const AdamWUpdate&) override { refuse(); }
   void execute(const SumOfSquares&) override { refuse(); }
