@@ -26,6 +26,13 @@ dry_shard() {
   awk -v n="$tokens" 'BEGIN { for (i = 0; i < n; ++i) printf "%c%c", 97 + i % 7, 97 + i % 11 }'
 }
 
+# A multiple-choice task of one example: "a", then "b" or "c".
+dry_task() {
+  printf '\x8a\xd8\x34\x01\x01\0\0\0\x01\0\0\0\x16\0\0\0'
+  head -c 1008 /dev/zero
+  printf '\xff\xff\x16\0\0\0\0\0\x02\0\x01\0a\0\x01\0b\0\x01\0c\0'
+}
+
 if [[ -z ${LATHE_BINARY:-} ]]; then
   [[ -f build/build.ninja ]] || cmake --preset release -DLATHE_BUILD_TESTS=OFF >/dev/null
   cmake --build build --target lathe
@@ -39,15 +46,20 @@ if [[ ${DRY:-} == 1 ]]; then
   mkdir -p "$folder"
   dry_shard 1100 >"$folder/${set}_val_000000.bin"
   dry_shard 2000 >"$folder/${set}_train_000001.bin"
+  task=$folder/task.bin
+  dry_task >"$task"
   more=("${dry[@]}")
 else
   out=$runs/$name
   folder=data/$set
   data/fetch_fineweb.sh "$set" "$shards" "$folder"
+  data/fetch_hellaswag.sh
+  task=data/hellaswag_val.bin
 fi
 
 exec "$lathe" train --out "$out" --resume=auto \
   --train "$folder/*_train_*.bin" --val "$folder/*_val_*.bin" \
+  --multiple-choice "$task" \
   --device cuda --precision bf16 --seq-len 1024 --warmup-steps 700 --weight-decay 0.1 \
   --lr-schedule cosine --val-every 250 --val-tokens 10485760 --sample-every 20000 \
   --checkpoint-every 1000 "$@" "${more[@]}"

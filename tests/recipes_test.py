@@ -84,6 +84,7 @@ class RecipesTest(unittest.TestCase):
                 config = tomllib.loads(self.read(recipe, "config.toml"))
                 for name in ("lr", "final-lr-fraction"):
                     self.assertEqual(config[name], published[name], name)
+                self.assertIn("val/task/acc_norm", self.read(recipe, "metrics.jsonl"))
 
     def test_a_run_that_was_stopped_goes_on_and_one_at_its_end_rests(self):
         self.dry("124m", LATHE_STOP_AT_STEP="1")
