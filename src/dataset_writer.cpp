@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <system_error>
 
+#include "file_kind.h"
 #include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/shard_writer.h"
@@ -60,6 +61,24 @@ bool is_at(const FileDescriptor& file, const fs::path& path) {
          a.st_dev == b.st_dev;
 }
 
+// A name alone does not make a file ours to remove. Error(usage) for one whose content does not.
+void require_ours(const fs::path& path) {
+  const auto refuse = [&](std::string_view reason) {
+    throw Error(ExitCode::usage,
+                fmt::format("--out {}: holds {}, {}; give another folder, or move it away",
+                            path.parent_path().string(), path.filename().string(), reason));
+  };
+  if (path.filename() != kDatasetFile) {
+    if (file_kind(path) != FileKind::token_shard) refuse("which is no token shard");
+    return;
+  }
+  try {
+    read_dataset(path.parent_path());
+  } catch (const Error&) {
+    refuse("which is not one that lathe tokenize writes");
+  }
+}
+
 }  // namespace
 
 void check_dataset_folder(const fs::path& folder, bool overwrite) {
@@ -69,11 +88,13 @@ void check_dataset_folder(const fs::path& folder, bool overwrite) {
   std::error_code ignored;
   if (!fs::exists(folder, ignored)) return;
   if (!fs::is_directory(folder, ignored)) refuse("is a file, must be a folder");
+  require_no_other(FolderKind::dataset, folder);
   bool holds_dataset = false, holds_tokenizer = false;
   for (const fs::path& path : entries(folder)) {
     const std::string name = path.filename().string();
     if (name == kTokenizerFolder) holds_tokenizer = true;
     if (name == kDatasetFile || is_shard_name(name)) {
+      require_ours(path);
       holds_dataset = true;
     } else if (name.ends_with(".bin")) {
       refuse(fmt::format(

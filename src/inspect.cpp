@@ -7,6 +7,7 @@
 
 #include "describe.h"
 #include "evaluation_file_format.h"
+#include "file_kind.h"
 #include "hugging_face.h"
 #include "lathe/checkpoint.h"
 #include "lathe/commands.h"
@@ -94,15 +95,19 @@ Describe describer_of_content(const fs::path& path) {
 }
 
 Facts describe_folder(const fs::path& folder, std::vector<Error>& problems) {
-  std::error_code ignored;
-  if (fs::exists(folder / "state.json", ignored)) return describe_checkpoint(folder);
-  if (fs::exists(folder / kHuggingFaceConfig, ignored)) return describe_hugging_face_model(folder);
-  for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"}) {
-    if (fs::exists(folder / name, ignored)) return describe_run(folder, problems);
-  }
-  if (fs::exists(folder / kDatasetFile, ignored)) return describe_dataset(folder);
-  for (const char* name : {"merges.txt", "tokenizer.json", "vocab.bpe"}) {
-    if (fs::exists(folder / name, ignored)) return describe_bpe(folder);
+  switch (folder_kind(folder)) {
+    case FolderKind::checkpoint:
+      return describe_checkpoint(folder);
+    case FolderKind::hugging_face_model:
+      return describe_hugging_face_model(folder);
+    case FolderKind::run:
+      return describe_run(folder, problems);
+    case FolderKind::dataset:
+      return describe_dataset(folder);
+    case FolderKind::tokenizer:
+      return describe_bpe(folder);
+    case FolderKind::unknown:
+      break;
   }
   refuse(folder,
          "a folder that is no run (config.toml, metrics.jsonl, checkpoints), checkpoint "

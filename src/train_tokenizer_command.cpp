@@ -5,9 +5,11 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 
+#include "file_kind.h"
 #include "lathe/bpe.h"
 #include "lathe/commands.h"
 #include "lathe/error.h"
+#include "lathe/files.h"
 #include "lathe/stop_signal.h"
 #include "number_text.h"
 #include "progress_bar.h"
@@ -82,6 +84,29 @@ class Watcher final : public TokenSink {
   std::int64_t bytes_ = 0;
 };
 
+// Refuses to replace what has the name of a tokenizer's file and is something else.
+void require_tokenizer_files(const fs::path& folder) {
+  const auto refuse = [&](const char* name) {
+    throw Error(ExitCode::usage, fmt::format("--out {}: holds {}, which is no file of a tokenizer; "
+                                             "give another folder, or move it away",
+                                             folder.string(), name));
+  };
+  const auto is_there = [&](const char* name) {
+    std::error_code ignored;
+    return fs::exists(folder / name, ignored);
+  };
+  for (const char* name :
+       {"vocab.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}) {
+    if (!is_there(name)) continue;
+    const std::string text = read_file(folder / name, ExitCode::usage);
+    if (!nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false).is_object()) refuse(name);
+  }
+  const char* merges = "merges.txt";
+  if (is_there(merges) && !read_file(folder / merges, ExitCode::usage).starts_with("#version")) {
+    refuse(merges);
+  }
+}
+
 void prepare_folder(const Options& options) {
   std::error_code error;
   if (fs::exists(options.out, error) && !fs::is_directory(options.out, error)) {
@@ -133,6 +158,8 @@ void report(const Options& options, const Learned& learned) {
 int train_tokenizer_command(const Options& options) {
   const TextSpec text = text_of_arguments(options, "train-tokenizer", /*validation_fraction=*/0);
   learn_bpe({}, options.vocab);  // a size that cannot be is refused before anything is read
+  require_no_other(FolderKind::tokenizer, options.out);
+  if (options.overwrite) require_tokenizer_files(options.out);
   prepare_folder(options);
   watch_stop_signals();
   const Clock::time_point start = Clock::now();

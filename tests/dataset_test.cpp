@@ -124,7 +124,7 @@ TEST_F(DatasetFolder, IsRefusedWhereItWouldBeMistaken) {
   EXPECT_EQ(error(false), "");
   dir_.write("tokens/tokenizer/vocab.json", "");
   EXPECT_EQ(error(true), out + "holds a tokenizer of another origin; give another folder");
-  dir_.write("tokens/val_000000.bin", "");
+  dir_.write("tokens/val_000000.bin", header_bytes({}));
   EXPECT_EQ(error(true), "");
   EXPECT_EQ(error(false),
             out + "holds shards; give --overwrite to replace them, or another folder");
