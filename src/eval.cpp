@@ -104,6 +104,7 @@ std::optional<ValidationData> open_data(const Options& options, const ModelInfo&
   return open_validation_data(
       options, {.vocab = info.config.vocab,
                 .tokens = std::max(tokens, options.seq_len) + 1,
+                .tokenizer_name = info.tokenizer,
                 .tokenizer = [&]() -> const Tokenizer& { return tokenizer.require(); }});
 }
 

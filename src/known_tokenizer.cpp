@@ -26,6 +26,11 @@ KnownTokenizer tokenizer_of_dataset(const fs::path& folder, const Dataset& datas
   return known;
 }
 
+// A path says more than that a tokenizer is saved beside something.
+std::string title(const KnownTokenizer& known) {
+  return known.tokenizer ? known.tokenizer->name() : known.name;
+}
+
 bool are_same(const KnownTokenizer& a, const KnownTokenizer& b) {
   if (a.tokenizer && b.tokenizer) return same_tokens(*a.tokenizer, *b.tokenizer);
   return a.name == b.name && a.vocab == b.vocab;
@@ -67,6 +72,16 @@ KnownTokenizer tokenizer_of_shards(const std::vector<std::string>& paths,
                             known_from.string(), known.name));
   }
   return wanted;
+}
+
+void require_tokens_of(const KnownTokenizer& model, const std::vector<std::string>& shards) {
+  const KnownTokenizer found = tokenizer_of_shards(shards, "none");
+  if (model.name == "none" || found.name == "none" || are_same(model, found)) return;
+  if (model.name == "gpt2" && found.name == "gpt2") return;  // also where it is not to be had
+  throw Error(ExitCode::data,
+              fmt::format("--val {}: its tokens are those of {}, as {} beside it says, the model's "
+                          "of {}",
+                          shards.front(), title(found), kDatasetFile, title(model)));
 }
 
 }  // namespace lathe

@@ -25,4 +25,8 @@ KnownTokenizer tokenizer_of_text(const std::string& asked);  // Errors: as open_
 // another one than theirs, or none at all.
 KnownTokenizer tokenizer_of_shards(const std::vector<std::string>& paths, const std::string& asked);
 
+// Error(data) for shards that dataset.json says to be of another tokenizer than a model's; what is
+// "none" on one side is taken for the other's.
+void require_tokens_of(const KnownTokenizer& model, const std::vector<std::string>& shards);
+
 }  // namespace lathe

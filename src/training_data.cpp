@@ -239,6 +239,18 @@ std::vector<std::uint16_t> first_tokens(const TextSpec& text, const Tokenizer& t
   return sink.take();
 }
 
+KnownTokenizer tokenizer_of_model(const ValidationSpec& spec) {
+  KnownTokenizer known{
+      .name = spec.tokenizer_name, .tokenizer = nullptr, .vocab = spec.vocab, .message = {}};
+  if (known.name == "none") return known;
+  try {  // an alias of what the caller owns
+    known.tokenizer = {std::shared_ptr<const Tokenizer>(), &spec.tokenizer()};
+  } catch (const Error&) {  // not on this machine, and only that name says which it is
+    if (known.name != "gpt2") known.name = "none";
+  }
+  return known;
+}
+
 }  // namespace
 
 TrainingData open_training_data(const Options& options, const DataOrigin& origin) {
@@ -278,8 +290,8 @@ ValidationData open_validation_data(const Options& options, const ValidationSpec
       return {.files = std::move(files), .floor = {}};
     }
   }
-  return {.files = open_files(options, options.val, "--val", Split::whole, spec.vocab),
-          .floor = {}};
+  if (!is_text(options, paths.front())) require_tokens_of(tokenizer_of_model(spec), paths);
+  return {.files = open_files(options, paths, "--val", Split::whole, spec.vocab), .floor = {}};
 }
 
 }  // namespace lathe

@@ -47,10 +47,11 @@ std::optional<std::int64_t> vocab_of_new_text(const Options& options);
 
 // The data of `lathe eval`: --val, or the embedded stories' validation part without it. Of text
 // that is no bytes, `tokenizer` makes at least `tokens` tokens, if there are so many, and not many
-// more. Errors: data, usage, and what `tokenizer` throws.
+// more. Errors: data, also for shards of another tokenizer, usage, and what `tokenizer` throws.
 struct ValidationSpec {
   std::int64_t vocab;
   std::int64_t tokens;
+  std::string tokenizer_name;  // as ModelInfo::tokenizer
   std::function<const Tokenizer&()> tokenizer;
 };
 ValidationData open_validation_data(const Options& options, const ValidationSpec& spec);
