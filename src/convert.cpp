@@ -13,6 +13,7 @@
 #include "lathe/model_source.h"
 #include "lathe_model.h"
 #include "llmc_model.h"
+#include "replaced_model.h"
 
 namespace lathe {
 namespace {
@@ -126,6 +127,7 @@ int convert_command(const Options& options) {
   const ModelFormat format = target_format(options);
   const fs::path path = target_path(options);
   check_target(path, format, options.overwrite);
+  check_replaced_model(options.paths.front(), path);
   const Weights weights = options.precision == "fp32" ? Weights::master : Weights::in_use;
   const auto source = open_model(options.paths.front(), weights);
   const ModelInfo& info = source->info();

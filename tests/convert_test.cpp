@@ -200,6 +200,10 @@ TEST_F(Convert, ReplacesNothingUnasked) {
   EXPECT_EQ(file("a.bin"), "mine");
   EXPECT_EQ(file("other/notes.txt"), "mine");
   EXPECT_EQ(convert("hf", "empty"), "");
+  EXPECT_EQ(convert("hf", "a.bin", {"--overwrite"}),
+            "exit 2: --out " + at("a.bin") + ": is no model; --overwrite does not replace it");
+  fs::remove(at("a.bin"));
+  EXPECT_EQ(convert("hf", "a.bin"), "");
   EXPECT_EQ(convert("hf", "a.bin", {"--overwrite"}), "");
   EXPECT_GT(file("a.bin").size(), 1024u);
   folder_.write("empty/stale.txt", "x");
@@ -265,10 +269,11 @@ TEST(InitFrom, GivesARunItsSizes) {
     require_tokenizer(info, data);
   }
   info.tokenizer = "gpt2";
-  EXPECT_EQ(error_of([&] { require_tokenizer(info, "bytes"); }),
-            "exit 2: --init-from " + path +
-                ": its tokens are those of gpt2, the data's of bytes; --tokenizer says how text "
-                "becomes tokens");
+  EXPECT_EQ(
+      error_of([&] { require_tokenizer(info, "bytes"); }),
+      "exit 2: --init-from " + path +
+          ": its tokens are those of gpt2, the data's of bytes; leave out --tokenizer, or give "
+          "data of the model's tokens");
 }
 
 // Logits after each token, given all tokens up to it.
