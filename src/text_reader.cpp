@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "file_kind.h"
 #include "lathe/stop_signal.h"
 #include "unicode.h"
 
@@ -90,6 +91,9 @@ void TextReader::add(const std::string& path) {
   if (S_ISDIR(status.st_mode)) refuse(source.name, "is a folder; name the files in it");
   if (S_ISREG(status.st_mode)) {
     open_text(path, source.name);
+    if (const FileKind kind = file_kind(path); kind != FileKind::unknown) {
+      refuse(source.name, fmt::format("is {}, no text", title(kind)));
+    }
     source.size = status.st_size;
   }
   bytes_ = bytes_ && source.size ? std::optional(*bytes_ + *source.size) : std::nullopt;

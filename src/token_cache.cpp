@@ -78,6 +78,7 @@ std::optional<CachedTokens> find(const std::string& key, const CacheSpec& spec,
 std::string make_in(DatasetWriter& writer, const CacheSpec& spec, const Tokenizer& tokenizer) {
   const Clock::time_point start = Clock::now();
   const auto dataset = write_dataset({.text = spec.text,
+                                      .label = spec.label,
                                       .shard_tokens = kShardTokens,
                                       .has_parts = true,
                                       .shows_progress = !spec.is_quiet},

@@ -1,5 +1,6 @@
 // lathe tokenize: text files into a folder of token shards.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -20,6 +21,7 @@ using Clock = std::chrono::steady_clock;
 DatasetSpec dataset_spec(const Options& options) {
   const bool has_fraction = options.val_fraction >= 0;
   return {.text = text_of_arguments(options, "tokenize", has_fraction ? options.val_fraction : 0),
+          .label = fmt::format("tokenize {}", fmt::join(options.paths, " ")),
           .shard_tokens = options.shard_tokens,
           .has_parts = has_fraction,
           .shows_progress = !options.quiet};

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -60,6 +61,10 @@ TextSpec text_of_arguments(const Options& options, const std::string& command,
                 fmt::format("--data-format {}: are tokens already; lathe {} reads text and jsonl",
                             options.data_format, command));
   }
+  if (std::ranges::count(options.paths, "-") > 1) {
+    throw Error(ExitCode::usage,
+                fmt::format("{}: - is given twice; stdin can be read once", command));
+  }
   std::vector<std::string> paths;
   for (const std::string& pattern : options.paths) {
     const std::vector<std::string> found =
@@ -78,6 +83,9 @@ std::optional<Dataset> write_dataset(const DatasetSpec& spec, const Tokenizer& t
   if (!tokenize(spec.text, tokenizer, sink)) return std::nullopt;
   sink.finish();
   Dataset dataset = describe_dataset(spec.text, tokenizer, sink);
+  if (dataset.train.tokens + dataset.val.tokens == 0) {
+    throw Error(ExitCode::data, spec.label + ": holds no text");
+  }
   writer.commit(dataset, tokenizer);
   return dataset;
 }
