@@ -87,6 +87,16 @@ class MemoryBytes final : public ByteSource {
   std::string text_;
 };
 
+// Of shards, where there are some.
+std::filesystem::path pattern_in(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::directory_iterator at(folder, error);
+  for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
+    if (at->path().extension() == ".bin") return folder / "*.bin";
+  }
+  return folder / "*.txt";
+}
+
 }  // namespace
 
 std::shared_ptr<const ByteSource> open_bytes(const std::string& path, const std::string& label) {
@@ -100,8 +110,8 @@ std::shared_ptr<const ByteSource> open_bytes(const std::string& path, const std:
   const auto file = std::make_shared<FileBytes>(descriptor, status.st_size);
   if (failed != 0) refuse(label, "cannot be read: " + describe(failed));
   if (S_ISDIR(status.st_mode)) {
-    refuse(label, fmt::format("is a folder; name files in it, such as '{}'",
-                              (std::filesystem::path(path) / "*.txt").string()));
+    refuse(label,
+           fmt::format("is a folder; name files in it, such as '{}'", pattern_in(path).string()));
   }
   if (!S_ISREG(status.st_mode)) {
     refuse(label, "is a pipe or device; data are read in any order, so save them in a file");

@@ -63,7 +63,7 @@ bool is_at(const FileDescriptor& file, const fs::path& path) {
 
 // A name alone does not make a file ours to remove. Error(usage) for one whose content does not.
 void require_ours(const fs::path& path) {
-  const auto refuse = [&](std::string_view reason) {
+  const auto refuse = [&](const char* reason) {
     throw Error(ExitCode::usage,
                 fmt::format("--out {}: holds {}, {}; give another folder, or move it away",
                             path.parent_path().string(), path.filename().string(), reason));

@@ -189,10 +189,14 @@ void count_words(std::string_view text, WordCounts& counts) {
 
 BpeVocabulary learn_bpe(const WordCounts& words, std::int64_t vocab) {
   constexpr std::int64_t kLeast = 257;
-  if (vocab < kLeast || vocab > std::numeric_limits<std::int32_t>::max()) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  if (vocab < kLeast) {
     throw Error(ExitCode::usage,
                 fmt::format("--vocab {}: must be at least {}: the bytes and the end of text", vocab,
                             kLeast));
+  }
+  if (vocab > kMost) {
+    throw Error(ExitCode::usage, fmt::format("--vocab {}: must be at most {}", vocab, kMost));
   }
   return Learner(words, vocab).learn();
 }

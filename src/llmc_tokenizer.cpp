@@ -59,8 +59,8 @@ class LlmcTokenizer final : public Tokenizer {
   }
   std::unique_ptr<Encoder> make_encoder() const override {
     throw Error(ExitCode::usage,
-                fmt::format("--tokenizer {}: llm.c's tokenizer file has no merges and can only "
-                            "decode; give gpt2 or a vocab.bpe",
+                fmt::format("{}: llm.c's tokenizer file has no merges and can only decode; gpt2, a "
+                            "vocab.bpe and a tokenizer.json can encode",
                             name_));
   }
 

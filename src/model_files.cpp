@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "lathe/cuda.h"
+#include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/tokenizer.h"
 
@@ -110,9 +111,20 @@ void require_tokenizer(const ModelInfo& info, const std::string& data_tokenizer)
   if (info.tokenizer == "none" || data_tokenizer == "none") return;
   if ((info.tokenizer == "bytes") == (data_tokenizer == "bytes")) return;
   throw Error(ExitCode::usage,
-              fmt::format("--init-from {}: its tokens are those of {}, the data's of {}; "
-                          "--tokenizer says how text becomes tokens",
+              fmt::format("--init-from {}: its tokens are those of {}, the data's of {}; leave out "
+                          "--tokenizer, or give data of the model's tokens",
                           info.path.string(), info.tokenizer, data_tokenizer));
+}
+
+std::string warning_of_other_tokens(const ModelInfo& info, const Tokenizer& data_tokenizer) {
+  if (info.tokenizer == "none") return "";
+  try {
+    if (same_tokens(*open_tokenizer(info.tokenizer), data_tokenizer)) return "";
+  } catch (const Error&) {
+    return "";  // not to be had
+  }
+  return fmt::format("warning: {} has learned the tokens of {}, the data's are those of {}",
+                     info.path.string(), info.tokenizer, data_tokenizer.name());
 }
 
 std::unique_ptr<Backend> make_backend(const Options& options) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "file_kind.h"
 #include "hugging_face.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
@@ -23,6 +24,22 @@ bool is_llmc_model(const fs::path& path) {
   if (file.size() < sizeof magic) return false;
   file.read(0, std::as_writable_bytes(std::span(&magic, 1)));
   return magic == LlmcHeader::kMagic;
+}
+
+// What is no model is named for what it is, not for what its bytes would mean in one.
+void require_safetensors(const fs::path& path) {
+  const FileKind kind = file_kind(path);
+  if (kind == FileKind::safetensors || path.extension() == ".safetensors") return;
+  const auto refuse = [&](const std::string& reason) {
+    throw Error(ExitCode::checkpoint, fmt::format("{}: {}", path.string(), reason));
+  };
+  if (folder_kind(path.parent_path()) != FolderKind::unknown && path.extension() == ".json") {
+    refuse("is only the description of a model; give its folder");
+  }
+  refuse(
+      fmt::format("is {}, no model: that is a run, a checkpoint, a folder of Hugging Face, a "
+                  ".safetensors file, or a model of llm.c",
+                  title(kind)));
 }
 
 }  // namespace
@@ -49,6 +66,7 @@ std::unique_ptr<ModelSource> open_model(const fs::path& path, Weights weights) {
     return open_lathe_model(path, weights);
   }
   if (is_llmc_model(path)) return open_llmc_model(path);
+  require_safetensors(path);
   return open_lathe_model(path, weights);
 }
 

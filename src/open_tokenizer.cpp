@@ -109,10 +109,11 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const std::string& name) {
   std::error_code ignored;
   if (fs::is_directory(name, ignored)) return bpe_tokenizer(read_folder(name), name);
   if (is_file(name)) return open_file(read_named(name));
-  refuse(
-      ExitCode::usage, "--tokenizer " + name,
-      "must be bytes, gpt2, or the path of a vocab.bpe, a tokenizer.json, a folder with them, or "
-      "llm.c's tokenizer .bin; there is no such path");
+  const bool is_there = fs::exists(name, ignored);
+  refuse(ExitCode::usage, "--tokenizer " + name,
+         fmt::format("must be bytes, gpt2, or the path of a vocab.bpe, a tokenizer.json, a folder "
+                     "with them, or llm.c's tokenizer .bin; {}",
+                     is_there ? "this is neither a file nor a folder" : "there is no such path"));
 }
 
 }  // namespace lathe

@@ -44,8 +44,8 @@ const OptionSpec kOptions[] = {
      .group = data,
      .commands = kTraining,
      .on_resume = fixed,
-     .help = "Files to train on: token shards (.bin) or text (.txt, .md, .jsonl); globs. Without "
-             "it, stories that Lathe makes itself"},
+     .help = "Files to train on: token shards (.bin), the folder of a dataset, or text (.txt, "
+             ".md, .jsonl); globs. Without it, stories that Lathe makes itself"},
     {.name = "val",
      .member = &Options::val,
      .value = "PATTERN...",

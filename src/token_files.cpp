@@ -188,6 +188,7 @@ TokenFiles TokenFiles::open(const TokenFilesSpec& spec) {
   }
   if (files.is_text() && spec.split == Split::validation) files.label_ += " (the last tenth)";
   files.vocab_ = spec.vocab != 0 ? spec.vocab : files.natural_vocab();
+  files.is_vocab_of_model_ = spec.is_vocab_of_model;
   return files;
 }
 
@@ -225,6 +226,7 @@ TokenFiles TokenFiles::from_tokens(std::span<const std::uint16_t> tokens, const 
   files.label_ = name;
   files.format_ = DataFormat::llmc;
   files.vocab_ = vocab;
+  files.is_vocab_of_model_ = files.is_tokenized_text_ = true;
   std::string bytes(tokens.size_bytes(), '\0');
   std::memcpy(bytes.data(), tokens.data(), bytes.size());
   files.shards_.push_back({.label = name,
@@ -301,6 +303,12 @@ void TokenFiles::read(const Shard& shard, std::int64_t first, std::span<std::int
 }
 
 void TokenFiles::refuse_token(const Shard& shard, std::int64_t position, std::int32_t token) const {
+  if (is_vocab_of_model_) {
+    refuse(shard.label,
+           "token {} at position {} is outside the model's vocabulary of {}; it needs data of its "
+           "own tokenizer",
+           token, position, vocab_);
+  }
   refuse(shard.label, "token {} at position {} is outside the vocabulary of {}; {}", token,
          position, vocab_,
          vocab_ < natural_vocab() ? fmt::format("--vocab {} holds this data", natural_vocab())
@@ -308,6 +316,7 @@ void TokenFiles::refuse_token(const Shard& shard, std::int64_t position, std::in
 }
 
 std::string TokenFiles::summary() const {
+  if (is_tokenized_text_) return fmt::format("text, {} tokens", grouped(tokens()));
   const char* kind = is_text() ? "file" : "shard";
   const char* format = is_text()                        ? "text, bytes as tokens"
                        : format_ == DataFormat::nanogpt ? "nanoGPT"

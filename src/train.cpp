@@ -395,6 +395,14 @@ void Trainer::show_end() {
   folder_->say(line + fmt::format(" | {}", (folder_->path() / result_.checkpoint).string()));
 }
 
+// That a model to start from and the data go together.
+void check_tokens(const ModelInfo& initial, TrainingData& data) {
+  require_tokenizer(initial, data.tokenizer_name);
+  if (!data.tokenizer) return;
+  const std::string warning = warning_of_other_tokens(initial, *data.tokenizer);
+  if (!warning.empty()) data.messages.push_back(warning);
+}
+
 }  // namespace
 
 int train_command(const Options& given) {
@@ -408,7 +416,7 @@ int train_command(const Options& given) {
     origin = {.tokenizer = start->tokenizer, .token_keys = RunFolder::token_keys(options.out)};
   }
   TrainingData data = open_training_data(options, origin);
-  if (initial) require_tokenizer(initial->info(), data.tokenizer_name);
+  if (initial) check_tokens(initial->info(), data);
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;

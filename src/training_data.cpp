@@ -7,7 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "known_tokenizer.h"
+#include "lathe/dataset.h"
 #include "lathe/error.h"
+#include "lathe/shard_writer.h"
 #include "lathe/story_corpus.h"
 #include "token_cache.h"
 #include "write_dataset.h"
@@ -32,11 +34,13 @@ DataFormat parse_format(const std::string& name) {
 
 TokenFiles open_files(const Options& options, const std::vector<std::string>& patterns,
                       const std::string& option, Split split, std::int64_t vocab) {
-  TokenFiles files = TokenFiles::open({.patterns = patterns,
-                                       .option = option,
-                                       .format = parse_format(options.data_format),
-                                       .split = split,
-                                       .vocab = vocab});
+  TokenFiles files = TokenFiles::open(
+      {.patterns = patterns,
+       .option = option,
+       .format = parse_format(options.data_format),
+       .split = split,
+       .vocab = vocab,
+       .is_vocab_of_model = !options.checkpoint.empty() || !options.init_from.empty()});
   files.require_sequences(options.seq_len);
   files.check_tokens();
   return files;
@@ -67,12 +71,36 @@ TrainingData embedded_stories(const Options& options) {
   return data;
 }
 
-// The files of a set, in the order of reading.
+// The shards of a dataset's part that the option is for.
+std::vector<std::string> shards_of(const std::string& option, const std::string& folder,
+                                   const Dataset& dataset) {
+  const bool trains = option == "--train";
+  const char* prefix = trains ? kTrainPrefix : kValPrefix;
+  const std::int64_t first = trains ? kFirstTrainShard : kFirstValShard;
+  const std::int64_t count = trains ? dataset.train.shards : dataset.val.shards;
+  if (count == 0) {
+    throw Error(ExitCode::data,
+                fmt::format("{} {}: this dataset has no {} shards", option, folder, prefix));
+  }
+  std::vector<std::string> paths;
+  for (std::int64_t i = 0; i < count; ++i) {
+    paths.push_back((std::filesystem::path(folder) / shard_name(prefix, first + i)).string());
+  }
+  return paths;
+}
+
+// The files of a set, in the order of reading. The folder of a dataset stands for its shards.
 std::vector<std::string> files_of(const char* option, const std::vector<std::string>& patterns) {
   std::vector<std::string> paths;
   for (const std::string& pattern : patterns) {
-    const auto found = matching_files(option, pattern);
-    paths.insert(paths.end(), found.begin(), found.end());
+    for (const std::string& path : matching_files(option, pattern)) {
+      if (const auto dataset = read_dataset(path)) {
+        const auto shards = shards_of(option, path, *dataset);
+        paths.insert(paths.end(), shards.begin(), shards.end());
+      } else {
+        paths.push_back(path);
+      }
+    }
   }
   return paths;
 }
@@ -206,6 +234,12 @@ TrainingData given_files(const Options& options, const DataOrigin& origin) {
                     .summary = {},
                     .messages = {},
                     .token_keys = {}};
+  if (!options.init_from.empty() && known.vocab > options.vocab) {
+    throw Error(ExitCode::usage,
+                fmt::format("--init-from {}: knows {} tokens, too few for the {} of tokenizer {}; "
+                            "leave out --tokenizer, or give data of the model's tokens",
+                            options.init_from, options.vocab, known.vocab, known.name));
+  }
   if (!known.message.empty()) data.messages.push_back(known.message);
   open_train(options, files, origin, data);
   if (!files.val.empty()) open_val(options, files, origin, data);

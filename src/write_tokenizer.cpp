@@ -18,8 +18,8 @@ BpeVocabulary vocabulary_of(const Tokenizer& tokenizer) {
   if (const BpeVocabulary* bpe = bpe_vocabulary(tokenizer)) return *bpe;
   if (tokenizer.name() != "bytes") {
     throw Error(ExitCode::usage,
-                fmt::format("--tokenizer {}: has no merges, so Hugging Face's tokenizer files "
-                            "cannot be made of it; give gpt2 or a vocab.bpe",
+                fmt::format("{}: has no merges, so Hugging Face's tokenizer files cannot be made "
+                            "of it; they can of gpt2, a vocab.bpe or a tokenizer.json",
                             tokenizer.name()));
   }
   BpeVocabulary vocabulary;

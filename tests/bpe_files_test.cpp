@@ -248,13 +248,13 @@ TEST(LlmcTokenizer, OnlyDecodes) {
             " \xFF"
             "a");
   EXPECT_EQ(error_of([&] { tokenizer->make_encoder(); }),
-            "exit 2: --tokenizer " + path +
+            "exit 2: " + path +
                 ": llm.c's tokenizer file has no merges and can only "
-                "decode; give gpt2 or a vocab.bpe");
+                "decode; gpt2, a vocab.bpe and a tokenizer.json can encode");
   EXPECT_EQ(error_of([&] { write_tokenizer_files(*tokenizer, folder.path()); }),
-            "exit 2: --tokenizer " + path +
+            "exit 2: " + path +
                 ": has no merges, so Hugging Face's tokenizer files "
-                "cannot be made of it; give gpt2 or a vocab.bpe");
+                "cannot be made of it; they can of gpt2, a vocab.bpe or a tokenizer.json");
   const Facts facts = describe_llmc_tokenizer(path);
   EXPECT_EQ(facts.at("version"), 2);
   EXPECT_EQ(facts.at("tokens_of_partial_characters"), 1);

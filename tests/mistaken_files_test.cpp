@@ -132,5 +132,85 @@ TEST_F(MistakenFiles, ALossIsOfTokensThatTheModelKnows) {
   refuse(eval + "run --val data/val_000000.bin", 3, {"those of data/tokenizer", "of bytes"});
 }
 
+TEST_F(MistakenFiles, ConvertReplacesOnlyModels) {
+  const std::string convert = "convert wordy --overwrite --out ";
+  refuse(convert + "book.txt --to llmc", 2, {"--out book.txt: is no model"});
+  refuse(convert + "data/val_000000.bin", 2, {"--out data/val_000000.bin: is no model"});
+  refuse(convert + "hf/model.safetensors", 2, {"is part of a model of Hugging Face"});
+  refuse(convert + "run/checkpoints/step-00000001/model.safetensors", 2, {"part of a checkpoint"});
+  refuse(convert + "wordy/hf", 2, {"--out wordy/hf: is in wordy, the model itself"});
+  refuse("convert hf --overwrite --out hf/model.safetensors", 2,
+         {"--out hf/model.safetensors: is in hf, the model itself"});
+  refuse("convert hf/model.safetensors --overwrite --out ./hf/", 2,
+         {"--out hf: holds hf/model.safetensors, the model itself"});
+  succeed("convert wordy --out made.bin");
+  succeed(convert + "made.bin");
+}
+
+TEST_F(MistakenFiles, TextIsNoFileOfAnotherKind) {
+  const std::string tokenize = "tokenize --tokenizer bytes --out tokens ";
+  refuse(tokenize + "data/val_000000.bin", 3, {"data/val_000000.bin: is a token shard of llm.c"});
+  refuse(tokenize + "book.txt renamed.txt", 3, {"renamed.txt: is a token shard of llm.c, no text"});
+  refuse(tokenize + "model.txt", 3, {"model.txt: is a model of llm.c, no text"});
+  refuse(tokenize + "tensors.txt", 3, {"tensors.txt: is a safetensors file, no text"});
+  refuse(tokenize + "empty.txt empty.jsonl", 3, {"tokenize empty.txt empty.jsonl: holds no text"});
+  refuse(tokenize + "- -", 2, {"- is given twice"});
+}
+
+TEST_F(MistakenFiles, AModelIsNoFileOfAnotherKind) {
+  const std::string sample = "sample --checkpoint ";
+  refuse(sample + "book.txt", 4, {"book.txt: is a file of no known kind, no model: that is a run"});
+  refuse(sample + "renamed.txt", 4, {"renamed.txt: is a token shard of llm.c, no model"});
+  refuse(sample + "hf/config.json", 4, {"hf/config.json", "description of a model", "its folder"});
+}
+
+TEST_F(MistakenFiles, WhatIsSaidCanBeDone) {
+  refuse("eval --checkpoint run --seq-len 16 --val shard/1.bin", 3, {"no file matches"});
+  dir_->write("shards/1.bin", shard_bytes(counting_tokens(0, 2000)));
+  refuse("eval --checkpoint run --seq-len 16 --val shards/1.bin", 3,
+         {"token 256 at position 256 is outside the model's vocabulary of 256", "own tokenizer"});
+  refuse("train-tokenizer --out big --vocab 100000000000 book.txt", 2, {"at most 2147483647"});
+  refuse("tokenize --tokenizer /dev/null --out tokens book.txt", 2,
+         {"neither a file nor a folder"});
+}
+
+// The folder of a dataset stands for its shards.
+TEST_F(MistakenFiles, ADatasetIsTrainedOnByItsFolder) {
+  succeed(std::string("train --train data --val data --out folder") + kSmallModel);
+  succeed(std::string("train --train data/train_000001.bin --val data/val_000000.bin --out files") +
+          kSmallModel);
+  EXPECT_EQ(read_file(path("folder/checkpoints/step-00000001/model.safetensors")),
+            read_file(path("files/checkpoints/step-00000001/model.safetensors")));
+  succeed("tokenize --tokenizer bytes --out whole --val-fraction 0 book.txt");
+  refuse(std::string("train --train whole --val whole --out none") + kSmallModel, 3,
+         {"--val whole: this dataset has no val shards"});
+  fs::create_directory(path("loose"));
+  fs::copy(path("data/train_000001.bin"), path("loose/a.bin"));
+  refuse(std::string("train --train loose --out none") + kSmallModel, 3,
+         {"--train loose: is a folder; name files in it, such as 'loose/*.bin'"});
+}
+
+TEST_F(MistakenFiles, AModelGoesOnWithItsOwnTokens) {
+  const std::string train = std::string("train --threads 1 --micro-batch 1 --steps 1 ");
+  refuse(train + "--init-from run --train book.txt --tokenizer words --out next --quiet", 2,
+         {"--init-from run: knows 256 tokens, too few for the 260 of tokenizer", "leave out"});
+  refuse(train + "--init-from wordy --train book.txt --tokenizer bytes --out next --quiet", 2,
+         {"--init-from wordy", "the data's of bytes; leave out --tokenizer"});
+  const std::string warning = "warning: wordy/checkpoints/step-00000001 has learned the tokens of ";
+  const ProcessResult other =
+      succeed(train + "--init-from wordy --train sums.txt --tokenizer numbers --out other_words");
+  EXPECT_NE(other.out.find(warning), std::string::npos) << other.out;
+  EXPECT_NE(other.out.find("the data's are those of numbers"), std::string::npos) << other.out;
+  const ProcessResult same =
+      succeed(train + "--init-from wordy --train book.txt --tokenizer words --out same_words");
+  EXPECT_EQ(same.out.find("has learned"), std::string::npos) << same.out;
+}
+
+TEST_F(MistakenFiles, TextThatWasTokenisedIsCalledText) {
+  const ProcessResult found = succeed("eval --checkpoint wordy --seq-len 16 --val book.txt");
+  EXPECT_NE(found.out.find("\ntext, "), std::string::npos) << found.out;
+  EXPECT_EQ(found.out.find("llm.c"), std::string::npos) << found.out;
+}
+
 }  // namespace
 }  // namespace lathe::test

@@ -10,6 +10,7 @@
 #include "lathe/model.h"
 #include "lathe/model_source.h"
 #include "lathe/options.h"
+#include "lathe/tokenizer.h"
 
 namespace lathe {
 
@@ -29,6 +30,10 @@ std::unique_ptr<ModelSource> open_initial_model(Options& options);
 
 // Errors: usage, when a model of bytes would be trained on the tokens of words, or the reverse.
 void require_tokenizer(const ModelInfo& info, const std::string& data_tokenizer);
+
+// A line for the log where the data's tokens are not the model's, as far as both are known; else
+// "".
+std::string warning_of_other_tokens(const ModelInfo& info, const Tokenizer& data_tokenizer);
 
 // The backend of --device and --threads. Errors: usage.
 std::unique_ptr<Backend> make_backend(const Options& options);

@@ -27,7 +27,8 @@ struct TokenFilesSpec {
   std::string option;                 // "--train": what messages call the set
   DataFormat format;
   Split split;
-  std::int64_t vocab;  // token ids are below it; 0: natural_vocab()
+  std::int64_t vocab;              // token ids are below it; 0: natural_vocab()
+  bool is_vocab_of_model = false;  // of one that there is: --vocab cannot change it
 };
 
 bool has_text_ending(const std::string& path);  // .txt or .md
@@ -48,7 +49,7 @@ class TokenFiles {
   // One shard in memory, its bytes as tokens; `name` stands for the file in messages.
   static TokenFiles from_text(std::string text, const std::string& name);
 
-  // One shard in memory, of `name`'s tokens; ids are below `vocab`.
+  // The tokens that the text `name` was made into, in memory; ids are below the model's `vocab`.
   static TokenFiles from_tokens(std::span<const std::uint16_t> tokens, const std::string& name,
                                 std::int64_t vocab);
 
@@ -93,6 +94,8 @@ class TokenFiles {
   std::string label_;  // "--train data/*.bin"
   DataFormat format_ = DataFormat::text;
   std::int64_t vocab_ = 0;
+  bool is_vocab_of_model_ = false;
+  bool is_tokenized_text_ = false;
   std::vector<Shard> shards_;
 };
 
