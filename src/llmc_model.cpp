@@ -18,7 +18,6 @@ namespace fs = std::filesystem;
 using Words = std::array<std::int32_t, LlmcHeader::kBytes / sizeof(std::int32_t)>;
 enum Word : std::size_t { magic, version, context, vocab, layers, heads, channels, padded_vocab };
 constexpr std::int32_t kVersionFp32 = 3, kVersionBf16 = 5;
-constexpr std::int64_t kMostVocab = 1 << 20;
 
 // llm.c's order, and our names; of blocks without "blocks.i.".
 struct Name {
