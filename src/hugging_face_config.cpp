@@ -87,13 +87,14 @@ void check_activation(const ConfigReader& reader) {
 }
 
 // Of what decides how the model computes. What is absent has the value that GPT-2 has.
+// reorder_and_upcast_attn is not of that kind: it is about the order of scaling and about fp32 in
+// the softmax, which Lathe has in any case.
 void check_mathematics(const ConfigReader& reader, const ModelConfig& model) {
   check_activation(reader);
   reader.require("n_inner", 4 * model.channels);
   reader.require("layer_norm_epsilon", kLayerNormEpsilon);
   reader.require("scale_attn_weights", true);
   reader.require("scale_attn_by_inverse_layer_idx", false);
-  reader.require("reorder_and_upcast_attn", false);
   reader.require("add_cross_attention", false);
   reader.require("is_encoder_decoder", false);
   reader.require("pruned_heads", json::object());
