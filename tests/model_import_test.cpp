@@ -45,7 +45,8 @@ std::vector<float> read_rows(const ModelSource& source, const ParameterRows& row
   return values;
 }
 
-// All parameters, whole and row by row, in both types. The values are such that no type rounds.
+// All parameters, whole in both types, row by row, and a strip of rows from the middle. The values
+// are such that no type rounds.
 void expect_holds(const fs::path& path, const PlainModel& model) {
   const auto source = open_model(path, Weights::in_use);
   EXPECT_EQ(source->info().config, model.config);
@@ -63,6 +64,10 @@ void expect_holds(const fs::path& path, const PlainModel& model) {
       by_rows.insert(by_rows.end(), values.begin(), values.end());
     }
     EXPECT_EQ(by_rows, expected);
+    if (spec.shape[0] < 3) continue;
+    const auto row = std::ssize(expected) / spec.shape[0];
+    EXPECT_EQ(read_rows(*source, {&spec, 1, 2}, DType::fp32),
+              std::vector<float>(expected.begin() + row, expected.begin() + 3 * row));
   }
 }
 
