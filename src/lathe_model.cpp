@@ -104,12 +104,18 @@ ModelInfo read_metadata(const SafetensorsReader& reader) {
     return value;
   };
   visit_fields(info.config, [&](const char* name, std::int64_t& value) { value = number(name); });
-  if (reader.metadata().contains(kEndOfText)) info.end_of_text = number(kEndOfText);
   if (info.precision != "fp32" && info.precision != "bf16") {
     refuse(reader.path(), "metadata \"precision\" must be fp32 or bf16");
   }
   if (const auto problem = find_size_problem(info.config, {})) {
     refuse(reader.path(), fmt::format("metadata {}", *problem));
+  }
+  if (reader.metadata().contains(kEndOfText)) {
+    info.end_of_text = number(kEndOfText);
+    if (*info.end_of_text < 0 || *info.end_of_text >= info.config.vocab) {
+      refuse(reader.path(), fmt::format("metadata \"{}\" is {}, must be a token from 0 to {}",
+                                        kEndOfText, *info.end_of_text, info.config.vocab - 1));
+    }
   }
   assume_gpt2_tokens(info);
   return info;
