@@ -217,6 +217,17 @@ TEST_F(Convert, ReplacesNothingUnasked) {
   EXPECT_EQ(open_model(at("hf"), Weights::in_use)->info().precision, "bf16");
 }
 
+TEST_F(Convert, RefusesATokenizersPathThatNoHeaderCanHold) {
+  const std::string folder = "h\xff";
+  write_hugging_face_folder(at(folder), random_plain_model(kOdd, 4), {});
+  folder_.write(folder + "/vocab.json", "{}");
+  folder_.write(folder + "/merges.txt", "");
+  EXPECT_EQ(convert(folder, "a.safetensors"), "exit 6: " + at(".a.safetensors.partial") +
+                                                  ": metadata \"tokenizer\" is \"" + at("h\\ufffd") +
+                                                  "\", must be UTF-8");
+  EXPECT_FALSE(fs::exists(at("a.safetensors")));
+}
+
 TEST_F(Convert, LeavesNothingHalfWritten) {
   write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 6), {});
   for (const char* name : {"a.bin", "a.safetensors", "a"}) {
