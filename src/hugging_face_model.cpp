@@ -265,6 +265,7 @@ std::unique_ptr<ModelSource> open_hugging_face_model(const fs::path& folder) {
                                   ? fs::absolute(folder).lexically_normal().string()
                                   : "none",
                  .end_of_text = config.end_of_text,
+                 .begin_of_text = config.begin_of_text,
                  .step = std::nullopt,
                  .remarks = config.remarks};
   assume_gpt2_tokens(info);

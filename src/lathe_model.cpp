@@ -63,6 +63,7 @@ std::unique_ptr<ModelSource> open_checkpoint_model(const fs::path& path, Weights
                  .precision = has_masters ? "fp32" : checkpoint.precision,
                  .tokenizer = checkpoint.tokenizer,
                  .end_of_text = std::nullopt,
+                 .begin_of_text = std::nullopt,
                  .step = checkpoint.state.step,
                  .remarks = {}};
   assume_gpt2_tokens(info);
@@ -91,6 +92,7 @@ ModelInfo read_metadata(const SafetensorsReader& reader) {
                  .precision = text("precision"),
                  .tokenizer = usable_tokenizer(text("tokenizer"), reader.path().parent_path()),
                  .end_of_text = std::nullopt,
+                 .begin_of_text = std::nullopt,
                  .step = std::nullopt,
                  .remarks = {}};
   const auto number = [&](const char* name) {

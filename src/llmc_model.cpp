@@ -184,6 +184,7 @@ std::unique_ptr<ModelSource> open_llmc_model(const fs::path& path) {
                  .precision = header.type == DType::bf16 ? "bf16" : "fp32",
                  .tokenizer = "none",
                  .end_of_text = std::nullopt,
+                 .begin_of_text = std::nullopt,
                  .step = std::nullopt,
                  .remarks = {}};
   assume_gpt2_tokens(info);

@@ -228,6 +228,22 @@ TEST_F(Convert, RefusesATokenizersPathThatNoHeaderCanHold) {
   EXPECT_FALSE(fs::exists(at("a.safetensors")));
 }
 
+TEST_F(Convert, KeepsTheTokensThatBeginAndEndATextApart) {
+  write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 4), {});
+  json config = hugging_face_config(kOdd);
+  const auto ends = [&](const std::string& name) {
+    const json written = json::parse(file(name));
+    return std::pair(written.value("bos_token_id", json()), written.value("eos_token_id", json()));
+  };
+  for (const auto& [bos, written] : std::vector<std::pair<json, json>>{{5, 5}, {0, 0}, {61, 7}}) {
+    config["bos_token_id"] = bos;
+    folder_.write("hf/config.json", config.dump());
+    ASSERT_EQ(convert("hf", "out", {"--overwrite"}), "");
+    EXPECT_EQ(ends("out/config.json"), std::pair(written, json(7))) << bos;
+    EXPECT_EQ(ends("out/generation_config.json"), std::pair(written, json(7))) << bos;
+  }
+}
+
 TEST_F(Convert, LeavesNothingHalfWritten) {
   write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 6), {});
   for (const char* name : {"a.bin", "a.safetensors", "a"}) {
