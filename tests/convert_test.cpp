@@ -244,6 +244,15 @@ TEST_F(Convert, KeepsTheTokensThatBeginAndEndATextApart) {
   }
 }
 
+TEST_F(Convert, SaysThatATokenizersSettingsAreNoTokenizer) {
+  write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 4), {});
+  folder_.write("hf/tokenizer_config.json", "{}");
+  ASSERT_EQ(convert("hf", "out"), "");
+  EXPECT_EQ(err_,
+            "lathe: without tokenizer files: " + at("hf") + " does not say what its tokens are\n");
+  EXPECT_EQ(file("out/tokenizer_config.json"), "{}");
+}
+
 TEST_F(Convert, LeavesNothingHalfWritten) {
   write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 6), {});
   for (const char* name : {"a.bin", "a.safetensors", "a"}) {
