@@ -74,18 +74,17 @@ TEST_F(Convert, KeepsEveryBit) {
     const std::string t = type;
     write_hugging_face_folder(at(t + "/hf"), model, {.type = type});
     folder_.write(t + "/llmc.bin", llmc_model_bytes(model, {.version = version}));
-    const std::string tensors = "/model.safetensors";
     // Hugging Face and llm.c, there and back by way of Lathe, and by way of each other.
     ASSERT_EQ(convert(t + "/hf", t + "/a.safetensors"), "");
     ASSERT_EQ(convert(t + "/a.safetensors", t + "/a"), "");
-    EXPECT_TRUE(file(t + "/a" + tensors) == file(t + "/hf" + tensors));
+    EXPECT_TRUE(file(t + "/a/model.safetensors") == file(t + "/hf/model.safetensors"));
     ASSERT_EQ(convert(t + "/llmc.bin", t + "/b.safetensors"), "");
     ASSERT_EQ(convert(t + "/b.safetensors", t + "/b.bin"), "");
     EXPECT_TRUE(file(t + "/b.bin") == file(t + "/llmc.bin"));
     ASSERT_EQ(convert(t + "/hf", t + "/c.bin"), "");
     EXPECT_TRUE(file(t + "/c.bin") == file(t + "/llmc.bin"));
     ASSERT_EQ(convert(t + "/c.bin", t + "/d"), "");
-    EXPECT_TRUE(file(t + "/d" + tensors) == file(t + "/hf" + tensors));
+    EXPECT_TRUE(file(t + "/d/model.safetensors") == file(t + "/hf/model.safetensors"));
   }
 }
 
@@ -352,8 +351,8 @@ TEST_F(Convert, RefusesATokenizersPathThatNoHeaderCanHold) {
   folder_.write(folder + "/vocab.json", "{}");
   folder_.write(folder + "/merges.txt", "");
   EXPECT_EQ(convert(folder, "a.safetensors"), "exit 6: " + at(".a.safetensors.partial") +
-                                                  ": metadata \"tokenizer\" is \"" + at("h\\ufffd") +
-                                                  "\", must be UTF-8");
+                                                  ": metadata \"tokenizer\" is \"" +
+                                                  at("h\\ufffd") + "\", must be UTF-8");
   EXPECT_FALSE(fs::exists(at("a.safetensors")));
 }
 

@@ -436,9 +436,8 @@ TEST(LatheModelFile, RefusesWhatItDoesNotUnderstand) {
     folder.write("model.safetensors", with_header(good, before, after));
     EXPECT_EQ(open_error(path), "exit 4: " + path + ": " + message);
   }
-  for (const char* token : {"0", "60"}) {
-    folder.write("model.safetensors", with_header(good, R"("end_of_text":"7")",
-                                                  R"("end_of_text":")" + std::string(token) + '"'));
+  for (const char* token : {R"("end_of_text":"0")", R"("end_of_text":"60")"}) {
+    folder.write("model.safetensors", with_header(good, R"("end_of_text":"7")", token));
     EXPECT_EQ(open_error(path), "") << token;
   }
 }
