@@ -432,9 +432,10 @@ TEST(LatheModelFile, RefusesWhatItDoesNotUnderstand) {
       {R"("dtype":"F32")", R"("dtype":"I32")",
        R"(tensor "token_embedding.weight" is I32, must be F32, BF16 or F16)"},
   };
+  const std::string start = "exit 4: " + path + ": ";
   for (const auto& [before, after, message] : changes) {
     folder.write("model.safetensors", with_header(good, before, after));
-    EXPECT_EQ(open_error(path), "exit 4: " + path + ": " + message);
+    EXPECT_EQ(open_error(path), start + message);
   }
   for (const char* token : {R"("end_of_text":"0")", R"("end_of_text":"60")"}) {
     folder.write("model.safetensors", with_header(good, R"("end_of_text":"7")", token));
