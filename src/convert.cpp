@@ -98,8 +98,9 @@ void check_target(const Target& target, bool overwrite) {
   }
 }
 
-// Where names cannot change places, what is replaced has another name for a moment. When a run has
-// been killed in that moment it gets its own back, and after it there is no more use for it.
+// Where names cannot change places, the old model is called `removed` until the new one is there.
+// Of a run that was killed in between it is the model, and gets its name back; later it is of no
+// use.
 void settle_removed(const Target& target) {
   const fs::path removed = beside(target.path, "removed");
   std::error_code why;
