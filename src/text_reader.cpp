@@ -30,12 +30,13 @@ bool continues_character(char byte) {
   return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
 }
 
-// Nothing when a stop signal comes while a pipe is waited for.
+// Non-blocking, because opening a named pipe without a writer would wait for one, deaf to a stop
+// signal; TextReader::wait() waits for it. Regular files ignore it.
 FileDescriptor open_text(const std::string& path, const std::string& name) {
   for (;;) {
     FileDescriptor file(path == "-" ? ::dup(STDIN_FILENO)
-                                    : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (file.number() >= 0 || (errno == EINTR && stop_signal() != 0)) return file;
+                                    : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (file.number() >= 0) return file;
     if (errno != EINTR) refuse(name, "cannot be opened: " + last_error());
   }
 }
@@ -151,7 +152,7 @@ void TextReader::fill(std::size_t bytes) {
     const ssize_t got = ::read(file_.number(), buffer_.data() + begin, most);
     const int error = errno;
     buffer_.resize(begin + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-    if (got < 0 && error == EINTR) continue;
+    if (got < 0 && (error == EINTR || error == EAGAIN)) continue;
     if (got < 0) refuse(source.name, "cannot be read: " + std::generic_category().message(error));
     if (got == 0 && left_) {
       refuse(source.name, fmt::format("ends {} bytes before its size when it was opened; restore "
