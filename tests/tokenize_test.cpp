@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../src/text_reader.h"
@@ -246,41 +247,62 @@ TEST_F(Tokenize, AWrongLineIsNamed) {
   EXPECT_EQ(error("{\"text\": \"\xff\"}\n"), start + "not valid JSON at byte 11");
 }
 
-// Each thread may be at a piece when giving out the first one fails; no other piece is begun.
-TEST_F(Tokenize, AFailureEndsTheReading) {
-  static std::atomic<int> encoded;
-  class Counting final : public Tokenizer {
+class CountingTokenizer final : public Tokenizer {
+ public:
+  std::string name() const override { return "counting"; }
+  std::int64_t vocab() const override { return 1; }
+  std::int32_t first_token() const override { return 0; }
+  std::optional<std::int32_t> end_of_text() const override { return std::nullopt; }
+  std::string_view bytes(std::int32_t) const override { return ""; }
+  std::unique_ptr<Encoder> make_encoder() const override {
+    return std::make_unique<CountingEncoder>(encoded_);
+  }
+  int encoded() const { return encoded_; }
+
+ private:
+  class CountingEncoder final : public Encoder {
    public:
-    std::string name() const override { return "counting"; }
-    std::int64_t vocab() const override { return 1; }
-    std::int32_t first_token() const override { return 0; }
-    std::optional<std::int32_t> end_of_text() const override { return std::nullopt; }
-    std::string_view bytes(std::int32_t) const override { return ""; }
-    std::unique_ptr<Encoder> make_encoder() const override {
-      class CountingEncoder final : public Encoder {
-        void encode(std::string_view, std::vector<std::int32_t>&) override { ++encoded; }
-      };
-      return std::make_unique<CountingEncoder>();
-    }
+    explicit CountingEncoder(std::atomic<int>& encoded) : encoded_(encoded) {}
+    void encode(std::string_view, std::vector<std::int32_t>&) override { ++encoded_; }
+
+   private:
+    std::atomic<int>& encoded_;
   };
-  class Failing final : public TokenSink {
+
+  mutable std::atomic<int> encoded_ = 0;
+};
+
+// One thread waits for text when what the other one gives out fails: then it reads no more of it
+// than the piece that it is at.
+TEST_F(Tokenize, AFailureEndsTheReading) {
+  class FailingSink final : public TokenSink {
    public:
     void append(std::span<const std::uint16_t>, Part) override {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the other one reads
+      has_failed = true;
       throw Error(ExitCode::storage, "full");
     }
     void progress(const TokenizeProgress&) override {}
+    std::atomic<bool> has_failed = false;
   };
-  std::string text;
-  for (int i = 0; i < 5000; ++i) text += "words ";
-  TextSpec spec = spec_of({dir_.write("a.txt", text)});
+  TextSpec spec = spec_of({dir_ / "pipe"});
+  ASSERT_EQ(::mkfifo(spec.paths[0].c_str(), 0600), 0);
+  const FileDescriptor reader(::open(spec.paths[0].c_str(), O_RDONLY | O_NONBLOCK));  // no SIGPIPE
   spec.piece_bytes = 6;
   spec.threads = 2;
-  Failing sink;
-  for (int i = 0; i < 300; ++i) {
-    encoded = 0;
-    EXPECT_EQ(error_of([&] { tokenize(spec, Counting(), sink); }), "exit 6: full");
-    ASSERT_LT(encoded, 10);
-  }
+  FailingSink sink;
+  const std::jthread writer([&] {
+    OutputFile pipe(spec.paths[0], OutputFile::Mode::append);
+    pipe.write("words words ");  // a piece, and another that has not ended
+    while (!sink.has_failed) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::string text;
+    for (int i = 0; i < 5000; ++i) text += "words ";
+    pipe.write(text);
+  });
+  const CountingTokenizer tokenizer;
+  EXPECT_EQ(error_of([&] { tokenize(spec, tokenizer, sink); }), "exit 6: full");
+  EXPECT_LT(tokenizer.encoded(), 10);
 }
 
 TEST_F(Tokenize, FilesThatCannotBeReadAreNamed) {
