@@ -130,12 +130,16 @@ void TextReader::open() {
   number_ = 1;
 }
 
-// Until a pipe has something to read; false: a stop signal came first. A signal may find another
-// thread than this one, so it is looked for again and again.
+bool TextReader::is_to_stop() const {
+  return stop_signal() != 0 || is_stopped_;
+}
+
+// Until a pipe has something to read; false: it is to stop before. A signal may find another thread
+// than this one, so it is looked for again and again.
 bool TextReader::wait() const {
   constexpr int kMilliseconds = 100;
   pollfd pipe = {.fd = file_.number(), .events = POLLIN, .revents = 0};
-  while (stop_signal() == 0) {
+  while (!is_to_stop()) {
     if (left_ || ::poll(&pipe, 1, kMilliseconds) > 0) return true;
   }
   return false;
@@ -223,7 +227,7 @@ std::optional<TextPiece> TextReader::next() {
     std::size_t wanted = spec_.piece_bytes, bytes = 0;
     for (;; wanted = std::max(wanted, 2 * buffer_.size())) {
       fill(wanted);
-      if (stop_signal() != 0) return std::nullopt;
+      if (is_to_stop()) return std::nullopt;
       bytes = cut();
       if (bytes > 0 || at_end_) break;
       if (buffer_.size() >= spec_.longest_piece) {

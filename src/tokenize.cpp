@@ -188,6 +188,7 @@ class Pipeline {
     } catch (...) {
       failure_ = std::current_exception();
       at_end_ = true;
+      reader_.stop();
     }
     ++turn_number_;
     turn_.notify_all();

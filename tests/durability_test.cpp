@@ -29,7 +29,8 @@ int steps_to_live = 0;            // of what changes the disk; 0: any number
 bool is_to_be_stopped = false;    // at the next sync
 
 void take_step() {
-  if (steps_to_live > 0 && --steps_to_live == 0) _exit(9);
+  if (steps_to_live == 1) _exit(9);
+  if (steps_to_live > 1) --steps_to_live;
 }
 
 }  // namespace
@@ -141,7 +142,7 @@ TEST(Durability, ADatasetReplacesAnotherWhereverItIsKilled) {
     int status = 0;
     ASSERT_EQ(::waitpid(child, &status, 0), child);
     exit_code = WEXITSTATUS(status);
-    DatasetWriter(folder, DatasetWriter::WhenLocked::refuse);  // the next start
+    { const DatasetWriter next(folder, DatasetWriter::WhenLocked::refuse); }
     const auto found = read_dataset(folder);
     ASSERT_TRUE(found);
     const bool was_replaced = std::exchange(is_replaced, *found == after.description());

@@ -272,8 +272,8 @@ class CountingTokenizer final : public Tokenizer {
   mutable std::atomic<int> encoded_ = 0;
 };
 
-// One thread waits for text when what the other one gives out fails: then it reads no more of it
-// than the piece that it is at.
+// One thread waits for text when what the other one gives out fails: then it reads no more, whether
+// there is more or not.
 TEST_F(Tokenize, AFailureEndsTheReading) {
   class FailingSink final : public TokenSink {
    public:
@@ -291,7 +291,8 @@ TEST_F(Tokenize, AFailureEndsTheReading) {
   spec.piece_bytes = 6;
   spec.threads = 2;
   FailingSink sink;
-  const std::jthread writer([&] {
+  std::promise<void> ended;
+  const std::jthread writer([&, has_ended = ended.get_future()] {
     OutputFile pipe(spec.paths[0], OutputFile::Mode::append);
     pipe.write("words words ");  // a piece, and another that has not ended
     while (!sink.has_failed) std::this_thread::yield();
@@ -299,9 +300,11 @@ TEST_F(Tokenize, AFailureEndsTheReading) {
     std::string text;
     for (int i = 0; i < 5000; ++i) text += "words ";
     pipe.write(text);
+    EXPECT_EQ(has_ended.wait_for(std::chrono::seconds(5)), std::future_status::ready);
   });
   const CountingTokenizer tokenizer;
   EXPECT_EQ(error_of([&] { tokenize(spec, tokenizer, sink); }), "exit 6: full");
+  ended.set_value();
   EXPECT_LT(tokenizer.encoded(), 10);
 }
 
