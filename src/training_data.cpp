@@ -54,6 +54,12 @@ TrainingData embedded_stories(const Options& options) {
     throw Error(ExitCode::usage,
                 fmt::format("--val {}: goes with --train, which is missing", options.val.front()));
   }
+  if (options.tokenizer != "bytes") {
+    throw Error(ExitCode::usage,
+                fmt::format("--tokenizer {}: goes with --train, which is missing: the embedded "
+                            "stories are bytes",
+                            options.tokenizer));
+  }
   StoryCorpus stories = make_story_corpus(kTrainStories, kTrainStoryBytes);
   TrainingData data{.train = TokenFiles::from_text(std::move(stories.text), "embedded stories"),
                     .val = validation_stories(),
