@@ -8,6 +8,7 @@
 
 #include "known_tokenizer.h"
 #include "lathe/error.h"
+#include "lathe/stop_signal.h"
 #include "lathe/story_corpus.h"
 #include "token_cache.h"
 #include "write_dataset.h"
@@ -238,7 +239,10 @@ std::vector<std::uint16_t> first_tokens(const TextSpec& text, const Tokenizer& t
   };
   Sink sink(enough);
   try {
-    tokenize(text, tokenizer, sink);
+    if (!tokenize(text, tokenizer, sink)) {
+      throw Error(static_cast<ExitCode>(128 + stop_signal()),
+                  fmt::format("--val: stopped by signal {} while it was tokenised", stop_signal()));
+    }
   } catch (const HasEnough&) {
     return sink.take();
   }
