@@ -226,7 +226,7 @@ TokenFiles TokenFiles::from_tokens(std::span<const std::uint16_t> tokens, const 
   files.format_ = DataFormat::llmc;
   files.vocab_ = vocab;
   std::string bytes(tokens.size_bytes(), '\0');
-  std::memcpy(bytes.data(), tokens.data(), bytes.size());
+  std::ranges::copy(std::as_bytes(tokens), std::as_writable_bytes(std::span(bytes)).begin());
   files.shards_.push_back({.label = name,
                            .bytes = bytes_of(std::move(bytes)),
                            .offset = 0,
