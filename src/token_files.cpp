@@ -15,6 +15,7 @@
 
 #include "byte_source.h"
 #include "lathe/error.h"
+#include "lathe/gpt2_tokens.h"
 #include "number_text.h"
 #include "shard_format.h"
 
@@ -25,7 +26,6 @@ static_assert(std::endian::native == std::endian::little, "token files are littl
 namespace {
 
 constexpr std::int64_t kTextVocab = 256;
-constexpr std::int64_t kGpt2Vocab = 50257;
 constexpr std::size_t kChunkBytes = 16384;  // read and widened at a time, on the stack
 
 template <class... Args>
