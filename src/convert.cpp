@@ -2,9 +2,9 @@
 // under its name when it is whole.
 #include <fmt/format.h>
 
-#include <chrono>
 #include <filesystem>
 
+#include "clock.h"
 #include "hugging_face.h"
 #include "lathe/commands.h"
 #include "lathe/error.h"
@@ -18,10 +18,6 @@ namespace lathe {
 namespace {
 
 namespace fs = std::filesystem;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 ModelFormat target_format(const Options& options) {
   const std::string ending = fs::path(options.out).extension().string();
