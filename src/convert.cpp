@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include <chrono>
 #include <filesystem>
 
+#include "clock.h"
 #include "hugging_face.h"
 #include "lathe/commands.h"
 #include "lathe/error.h"
@@ -20,10 +20,6 @@ namespace lathe {
 namespace {
 
 namespace fs = std::filesystem;
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 ModelFormat target_format(const Options& options) {
   const std::string ending = fs::path(options.out).extension().string();

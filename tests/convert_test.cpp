@@ -396,18 +396,68 @@ TEST(InitFrom, GivesARunItsSizes) {
   EXPECT_EQ(error("--model=gpt2"), "exit 2: --model gpt2: has 12 layers, " + has + "2");
   EXPECT_EQ(error("--seq-len=14"),
             "exit 2: --seq-len 14: must be at most the model's --context 13");
-  EXPECT_EQ(options.tokenizer, "bytes");
-  ModelInfo info = open_model(path, Weights::in_use)->info();
-  for (const auto& [model, data] : {std::pair{"none", "bytes"}, std::pair{"gpt2", "none"},
-                                    std::pair{"bytes", "bytes"}, std::pair{"gpt2", "tokenizer"}}) {
-    info.tokenizer = model;
-    require_tokenizer(info, data);
+}
+
+// A model whose file says something of its tokenizer, and no values.
+class NamedModel final : public ModelSource {
+ public:
+  NamedModel(ModelInfo info, const std::string& tokenizer) : ModelSource(named(info, tokenizer)) {}
+  void read(const ParameterRows&, DType, std::span<std::byte>) const override {}
+
+ private:
+  static ModelInfo named(ModelInfo info, const std::string& tokenizer) {
+    info.tokenizer = tokenizer;
+    return info;
   }
-  info.tokenizer = "gpt2";
-  EXPECT_EQ(error_of([&] { require_tokenizer(info, "bytes"); }),
+};
+
+TEST(InitFrom, WantsTheTokenizerOfTheModel) {
+  const TempDir folder;
+  const std::string path = folder / "hf";
+  write_hugging_face_folder(path, random_plain_model(kOdd, 7), {});
+  const ModelInfo info = open_model(path, Weights::in_use)->info();
+  const auto error = [&](const std::string& model, const std::string& data) {
+    const InitialModel initial{.source = std::make_unique<NamedModel>(info, model),
+                               .no_tokenizer = std::nullopt};
+    TrainingData training;
+    training.is_text = false;
+    training.tokenizer_name = data;
+    return error_of([&] { require_tokenizer(initial, training); });
+  };
+  EXPECT_EQ(error("none", "bytes"), "");
+  EXPECT_EQ(error("gpt2", "none"), "");
+  EXPECT_EQ(error("bytes", "bytes"), "");
+  EXPECT_EQ(error("gpt2", "tokenizer"), "");
+  EXPECT_EQ(error("gpt2", "bytes"),
             "exit 2: --init-from " + path +
                 ": its tokens are those of gpt2, the data's of bytes; --tokenizer says how text "
                 "becomes tokens");
+}
+
+// Shards are trained on whatever the tokenizer of a model is; text needs it.
+TEST(InitFrom, SaysWhyThereIsNoTokenizerForText) {
+  const TempDir folder;
+  const std::string path = folder / "hf";
+  write_hugging_face_folder(path, random_plain_model(kOdd, 7), {});
+  const auto error = [&](bool is_text, std::vector<std::string> more) {
+    more.insert(more.end(), {"--init-from", path});
+    Options options = parse_options(Command::train, more, {});
+    const auto initial = open_initial_model(options);
+    EXPECT_EQ(options.tokenizer, "bytes");
+    TrainingData training;
+    training.is_text = is_text;
+    training.tokenizer_name = is_text ? "bytes" : "none";
+    return error_of([&] { require_tokenizer(initial.value(), training); });
+  };
+  EXPECT_EQ(error(true, {}), "exit 2: --init-from " + path +
+                                 ": does not say how text becomes its tokens; give --tokenizer, "
+                                 "bytes where a token is a byte");
+  EXPECT_EQ(error(true, {"--tokenizer=bytes"}), "");
+  EXPECT_EQ(error(false, {}), "");
+  folder.write("hf/tokenizer.json", "{");
+  EXPECT_TRUE(error(true, {}).starts_with("exit 3: " + path + "/tokenizer.json: "))
+      << error(true, {});
+  EXPECT_EQ(error(false, {}), "");
 }
 
 // Logits after each token, given all tokens up to it.
@@ -415,7 +465,9 @@ std::vector<float> logits_of(const std::string& path, std::span<const std::int32
   Options options = default_options();
   options.checkpoint = path;
   options.device = "cpu";
-  LoadedModel loaded = load_model(options, 1);
+  const auto source = open_model(path, Weights::in_use);
+  LoadedModel loaded =
+      load_model(options, *source, {.micro_batch = 1, .seq_len = source->info().config.context});
   std::vector<float> logits;
   for (std::size_t length = 1; length <= tokens.size(); ++length) {
     const auto next = loaded.model->next_token_logits(tokens.first(length));
