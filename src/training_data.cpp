@@ -10,6 +10,7 @@
 #include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/shard_writer.h"
+#include "lathe/stop_signal.h"
 #include "lathe/story_corpus.h"
 #include "token_cache.h"
 #include "write_dataset.h"
@@ -57,10 +58,17 @@ TrainingData embedded_stories(const Options& options) {
     throw Error(ExitCode::usage,
                 fmt::format("--val {}: goes with --train, which is missing", options.val.front()));
   }
+  if (options.tokenizer != "bytes") {
+    throw Error(ExitCode::usage,
+                fmt::format("--tokenizer {}: goes with --train, which is missing: the embedded "
+                            "stories are bytes",
+                            options.tokenizer));
+  }
   StoryCorpus stories = make_story_corpus(kTrainStories, kTrainStoryBytes);
   TrainingData data{.train = TokenFiles::from_text(std::move(stories.text), "embedded stories"),
                     .val = validation_stories(),
                     .vocab = 256,
+                    .is_text = true,
                     .tokenizer_name = "bytes",
                     .tokenizer = byte_tokenizer(),
                     .summary = {},
@@ -229,6 +237,7 @@ TrainingData given_files(const Options& options, const DataOrigin& origin) {
   TrainingData data{.train = {},
                     .val = std::nullopt,
                     .vocab = options.vocab > 0 ? options.vocab : known.vocab,
+                    .is_text = is_text(options, files.train.front()),
                     .tokenizer_name = known.name,
                     .tokenizer = known.tokenizer,
                     .summary = {},
@@ -266,7 +275,10 @@ std::vector<std::uint16_t> first_tokens(const TextSpec& text, const Tokenizer& t
   };
   Sink sink(enough);
   try {
-    tokenize(text, tokenizer, sink);
+    if (!tokenize(text, tokenizer, sink)) {
+      throw Error(static_cast<ExitCode>(128 + stop_signal()),
+                  fmt::format("--val: stopped by signal {} while it was tokenised", stop_signal()));
+    }
   } catch (const HasEnough&) {
     return sink.take();
   }
