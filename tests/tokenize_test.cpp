@@ -287,25 +287,29 @@ TEST_F(Tokenize, AFailureEndsTheReading) {
   };
   TextSpec spec = spec_of({dir_ / "pipe"});
   ASSERT_EQ(::mkfifo(spec.paths[0].c_str(), 0600), 0);
-  const FileDescriptor reader(::open(spec.paths[0].c_str(), O_RDONLY | O_NONBLOCK));  // no SIGPIPE
+  const FileDescriptor reader(
+      ::open(spec.paths[0].c_str(), O_RDONLY | O_NONBLOCK));  // so that no writer gets a SIGPIPE
   spec.piece_bytes = 6;
   spec.threads = 2;
-  FailingSink sink;
-  std::promise<void> ended;
-  const std::jthread writer([&, has_ended = ended.get_future()] {
-    OutputFile pipe(spec.paths[0], OutputFile::Mode::append);
-    pipe.write("words words ");  // a piece, and another that has not ended
-    while (!sink.has_failed) std::this_thread::yield();
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    std::string text;
-    for (int i = 0; i < 5000; ++i) text += "words ";
-    pipe.write(text);
-    EXPECT_EQ(has_ended.wait_for(std::chrono::seconds(5)), std::future_status::ready);
-  });
-  const CountingTokenizer tokenizer;
-  EXPECT_EQ(error_of([&] { tokenize(spec, tokenizer, sink); }), "exit 6: full");
-  ended.set_value();
-  EXPECT_LT(tokenizer.encoded(), 10);
+  for (const int more_words : {0, 5000}) {
+    SCOPED_TRACE(more_words);
+    FailingSink sink;
+    std::promise<void> ended;
+    const std::jthread writer([&, has_ended = ended.get_future()] {
+      OutputFile pipe(spec.paths[0], OutputFile::Mode::append);
+      pipe.write("words words ");  // a piece, and another that has not ended
+      while (!sink.has_failed) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::string text;
+      for (int i = 0; i < more_words; ++i) text += "words ";
+      pipe.write(text);
+      EXPECT_EQ(has_ended.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+    });
+    const CountingTokenizer tokenizer;
+    EXPECT_EQ(error_of([&] { tokenize(spec, tokenizer, sink); }), "exit 6: full");
+    ended.set_value();
+    EXPECT_LT(tokenizer.encoded(), 10);
+  }
 }
 
 TEST_F(Tokenize, FilesThatCannotBeReadAreNamed) {
