@@ -53,8 +53,9 @@ ctest --test-dir build --output-on-failure --parallel "$(nproc)" --timeout 300
 # The parts that read untrusted files, move memory or run threads; all of them would take longer than
 # everything above.
 begin 'tests with sanitizers'
-sanitized=(attention_test checkpoint_test cli_test convert_test data_loader_test files_test fuzz_test
-  golden_test model_import_test options_test train_test)
+sanitized=(attention_test checkpoint_test cli_test convert_test data_loader_test decoder_test
+  files_test fuzz_test golden_test inspect_test model_import_test multiple_choice_test options_test
+  safetensors_test sample_test tokenize_test tokenizer_test train_test)
 cmake --preset asan
 cmake --build build-asan --target "${sanitized[@]}"
 ctest --test-dir build-asan --output-on-failure --parallel "$(nproc)" --timeout 600 \

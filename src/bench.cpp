@@ -2,11 +2,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "bench_floor.h"
+#include "clock.h"
 #include "lathe/adamw.h"
 #include "lathe/commands.h"
 #include "lathe/model_files.h"
@@ -15,10 +15,6 @@
 
 namespace lathe {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());

@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -80,7 +80,7 @@ class MemoryBytes final : public ByteSource {
       : ByteSource(static_cast<std::int64_t>(text.size())), text_(std::move(text)) {}
 
   void read(std::int64_t offset, std::span<std::byte> out, const std::string&) const override {
-    std::memcpy(out.data(), text_.data() + offset, out.size());
+    std::copy_n(std::as_bytes(std::span(text_)).begin() + offset, out.size(), out.begin());
   }
 
  private:

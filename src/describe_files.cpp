@@ -11,6 +11,7 @@
 #include "describe.h"
 #include "lathe/checkpoint.h"
 #include "lathe/files.h"
+#include "lathe/gpt2_tokens.h"
 #include "lathe/token_files.h"
 #include "option_sources.h"
 #include "shard_format.h"
@@ -21,7 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint16_t kEndOfText = 50256;  // of GPT-2, its last token
 constexpr std::size_t kShownTokens = 16;
 constexpr std::size_t kShownText = 60;
 
@@ -43,7 +43,7 @@ void for_each_piece(const InputFile& file, std::uint64_t offset, const Visit& vi
 class Documents {
  public:
   void add(std::uint16_t token) {
-    if (token != kEndOfText) {
+    if (token != kGpt2EndOfText) {
       ++length_;
       return;
     }
@@ -102,7 +102,7 @@ Facts describe_tokens(const fs::path& path, DataFormat format) {
       std::memcpy(&token, bytes.data() + at, sizeof token);
       min = std::min(min, token);
       max = std::max(max, token);
-      if (token > kEndOfText) ++beyond_gpt2;
+      if (token > kGpt2EndOfText) ++beyond_gpt2;
       documents.add(token);
       if (first.size() < kShownTokens) first.push_back(token);
     }

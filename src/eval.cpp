@@ -1,10 +1,10 @@
 // lathe eval: what a model makes of text it has not seen, and of multiple-choice tasks.
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "clock.h"
 #include "lathe/commands.h"
 #include "lathe/error.h"
 #include "lathe/evaluate.h"
@@ -19,7 +19,6 @@ namespace lathe {
 namespace {
 
 using nlohmann::ordered_json;
-using Clock = std::chrono::steady_clock;
 
 // What was found, for programs and for people.
 struct Report {
@@ -27,17 +26,13 @@ struct Report {
   std::string text;
 };
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 // On a terminal, how much is done and how long the rest takes.
 Progress show_in(ProgressBar& bar, const std::string& name) {
-  return [&bar, name, start = Clock::now()](std::int64_t done, std::int64_t all) {
+  return [&bar, name, start = now()](std::int64_t done, std::int64_t all) {
     if (done == 0 || !bar.is_due()) return;
     const double share = static_cast<double>(done) / static_cast<double>(all);
-    bar.show(share, fmt::format("{} | {} left", name,
-                                duration_text(seconds_since(start) * (1 / share - 1))));
+    bar.show(share,
+             fmt::format("{} | {} left", name, duration_text((now() - start) * (1 / share - 1))));
   };
 }
 
@@ -90,6 +85,17 @@ void add_bits_per_byte(const Evaluation& evaluation, const ValidationData& data,
   report.text += fmt::format(" | {:.4f} bits per byte", bits / static_cast<double>(bytes));
 }
 
+// Of a sequence.
+std::int64_t positions_of(const Options& options, const ModelInfo& info) {
+  constexpr std::int64_t kMost = 1024;  // unless more are asked for
+  if (options.seq_len > info.config.context) {
+    throw Error(ExitCode::usage,
+                fmt::format("--seq-len {}: is beyond the {} positions of {}", options.seq_len,
+                            info.config.context, info.path.string()));
+  }
+  return options.seq_len > 0 ? options.seq_len : std::min(info.config.context, kMost);
+}
+
 // The validation data, where the loss is asked for.
 std::optional<ValidationData> open_data(const Options& options, const ModelInfo& info,
                                         const ModelTokenizer& tokenizer) {
@@ -110,7 +116,7 @@ std::optional<ValidationData> open_data(const Options& options, const ModelInfo&
 // False: a stop signal came.
 bool add_loss(LoadedModel& loaded, const ValidationData& data, const Options& options,
               const ModelTokenizer& tokenizer, Report& report) {
-  const Clock::time_point start = Clock::now();
+  const double start = now();
   ProgressBar bar(/*wanted=*/true);
   const auto evaluation =
       evaluate(*loaded.model, data.files, options.val_tokens, show_in(bar, "validation"));
@@ -125,7 +131,7 @@ bool add_loss(LoadedModel& loaded, const ValidationData& data, const Options& op
                   evaluation->loss, error ? fmt::format(" +- {:.4f}", *error) : "",
                   std::exp(evaluation->loss), evaluation->tokens);
   add_bits_per_byte(*evaluation, data, options, tokenizer, report);
-  report.json["tokens_per_second"] = static_cast<double>(evaluation->tokens) / seconds_since(start);
+  report.json["tokens_per_second"] = static_cast<double>(evaluation->tokens) / (now() - start);
   if (!data.floor.empty()) {
     const FloorComparison floor = compare_with_floor(*evaluation, data.floor, options.seq_len);
     report.json["val_floor"] = floor.floor;
@@ -146,11 +152,11 @@ void add_proportion(const std::string& name, const Proportion& proportion, order
 // False: a stop signal came.
 bool add_multiple_choice(Gpt2& model, const MultipleChoiceTask& task, const Tokenizer* tokenizer,
                          Report& report) {
-  const Clock::time_point start = Clock::now();
+  const double start = now();
   ProgressBar bar(/*wanted=*/true);
   const auto scores = score(model, task, show_in(bar, task.name));
   if (!scores) return false;
-  const double seconds = seconds_since(start);
+  const double seconds = now() - start;
   const auto examples = static_cast<double>(task.examples.size());
   const double padding =
       1 - static_cast<double>(scores->tokens) / static_cast<double>(scores->padded_tokens);
@@ -185,19 +191,22 @@ int report_stop() {
 int eval_command(const Options& given) {
   watch_stop_signals();
   Options options = given;
-  LoadedModel loaded = load_model(options, options.micro_batch);
-  options.seq_len = loaded.model->options().seq_len;
-  const ModelTokenizer tokenizer(loaded.info);
-  const auto data = open_data(options, loaded.info, tokenizer);
+  const auto source = open_model(options.checkpoint, Weights::in_use);
+  const ModelInfo& info = source->info();
+  options.seq_len = positions_of(options, info);
+  const ModelTokenizer tokenizer(info);
+  const auto data = open_data(options, info, tokenizer);
   if (stop_signal() != 0) return report_stop();
   std::vector<MultipleChoiceTask> tasks;
   for (const std::string& path : options.multiple_choice) {
     tasks.push_back(
         open_multiple_choice(path, [&]() -> const Tokenizer& { return tokenizer.require(); }));
-    require_fit(tasks.back(), loaded.info.config.vocab, options.seq_len);
+    require_fit(tasks.back(), info.config.vocab, options.seq_len);
   }
 
-  const ModelInfo& info = loaded.info;
+  // Last, as it takes longest.
+  LoadedModel loaded = load_model(options, *source,
+                                  {.micro_batch = options.micro_batch, .seq_len = options.seq_len});
   Report report{.json = {{"checkpoint", info.path.string()},
                          {"step", info.step ? ordered_json(*info.step) : ordered_json(nullptr)}},
                 .text = info.path.string()};
@@ -205,7 +214,10 @@ int eval_command(const Options& given) {
   for (const MultipleChoiceTask& task : tasks) {
     if (!add_multiple_choice(*loaded.model, task, tokenizer.get(), report)) return report_stop();
   }
-  fmt::print("{}\n", options.json ? report.json.dump() : report.text);
+  // A path need not be UTF-8, which JSON has to be.
+  fmt::print("{}\n", options.json
+                         ? report.json.dump(-1, ' ', false, ordered_json::error_handler_t::replace)
+                         : report.text);
   return 0;
 }
 

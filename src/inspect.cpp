@@ -1,6 +1,7 @@
 // lathe inspect: finds out what each path is, gathers its facts and prints them, as text or JSON.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -16,8 +17,8 @@
 #include "lathe/tokenize.h"
 #include "llmc_model.h"
 #include "llmc_tokenizer.h"
+#include "print_facts.h"
 #include "shard_format.h"
-#include "strict_json.h"
 
 namespace lathe {
 namespace {
@@ -127,69 +128,6 @@ Facts describe(const fs::path& path, const std::string& data_format, std::vector
   return by_name != nullptr ? by_name(path) : describer_of_content(path)(path);
 }
 
-std::string value_text(const Facts& value) {
-  if (value.is_null()) return "none";
-  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
-  if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
-  if (!value.is_array())
-    return value.is_string() ? printable(value.get<std::string>()) : value.dump();
-  std::string list;
-  for (const Facts& element : value) list += (list.empty() ? "" : ", ") + value_text(element);
-  return list.empty() ? "none" : list;
-}
-
-std::string heading(std::string name) {
-  std::replace(name.begin(), name.end(), '_', ' ');
-  return printable(name);
-}
-
-bool is_table(const Facts& value) {
-  return value.is_array() && !value.empty() && value.front().is_object();
-}
-
-// Objects with the same names, as lines under one heading; numbers to the right.
-void print_table(const Facts& rows, const std::string& indent) {
-  std::vector<std::vector<std::string>> lines(1);
-  for (const auto& [name, value] : rows.front().items()) lines[0].push_back(heading(name));
-  for (const Facts& row : rows) {
-    lines.emplace_back();
-    for (const Facts& value : row) lines.back().push_back(value_text(value));
-  }
-  std::vector<std::size_t> widths(lines[0].size());
-  for (const auto& line : lines) {
-    for (std::size_t i = 0; i < line.size(); ++i) widths[i] = std::max(widths[i], line[i].size());
-  }
-  for (const auto& line : lines) {
-    std::string text = indent;
-    for (std::size_t i = 0; i < line.size(); ++i) {
-      const bool number =
-          std::next(rows.front().begin(), static_cast<std::ptrdiff_t>(i))->is_number();
-      text += number ? fmt::format("{:>{}}  ", line[i], widths[i])
-                     : fmt::format("{:<{}}  ", line[i], widths[i]);
-    }
-    text.resize(text.find_last_not_of(' ') + 1);
-    fmt::print("{}\n", text);
-  }
-}
-
-// Plain facts first, in two columns, then what has parts of its own.
-void print_facts(const Facts& facts, const std::string& indent) {
-  std::size_t width = 0;
-  const auto is_plain = [](const Facts& value) { return !value.is_object() && !is_table(value); };
-  for (const auto& [name, value] : facts.items()) {
-    if (is_plain(value)) width = std::max(width, name.size());
-  }
-  for (const auto& [name, value] : facts.items()) {
-    if (is_plain(value))
-      fmt::print("{}{:<{}}  {}\n", indent, heading(name), width, value_text(value));
-  }
-  for (const auto& [name, value] : facts.items()) {
-    if (is_plain(value)) continue;
-    fmt::print("{}{}\n", indent, heading(name));
-    value.is_object() ? print_facts(value, indent + "  ") : print_table(value, indent + "  ");
-  }
-}
-
 }  // namespace
 
 // Exits with the code of the first thing that is unsound, having told all that is sound.
@@ -203,7 +141,7 @@ int inspect_command(const Options& options) {
       fmt::print("{}\n",
                  facts.dump(-1, ' ', /*ensure_ascii=*/true, Facts::error_handler_t::replace));
     } else {
-      print_facts(facts, "");
+      fmt::print("{}", facts_text(facts));
     }
     if (!problems.empty()) throw problems.front();
   }

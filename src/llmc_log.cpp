@@ -15,8 +15,13 @@ std::string llmc_validation_line(std::int64_t step, double loss) {
   return fmt::format("s:{} tel:{:.4f}\n", step, loss);
 }
 
+std::string llmc_accuracy_line(std::int64_t step, double accuracy) {
+  return fmt::format("s:{} eval:{:.4f}\n", step, accuracy);
+}
+
 bool is_llmc_line_until(std::string_view line, std::int64_t step) {
-  constexpr std::string_view kBegin = "s:", kTraining = " trl:", kValidation = " tel:";
+  constexpr std::string_view kBegin = "s:", kTraining = " trl:";
+  constexpr std::string_view kValidation = " tel:", kAccuracy = " eval:";
   if (!line.starts_with(kBegin)) return false;
   std::int64_t number = 0;
   const char* end = line.data() + line.size();
@@ -24,7 +29,7 @@ bool is_llmc_line_until(std::string_view line, std::int64_t step) {
   const std::string_view rest(parsed.ptr, static_cast<std::size_t>(end - parsed.ptr));
   if (parsed.ec != std::errc() || number < 0) return false;
   if (rest.starts_with(kTraining)) return number < step;
-  return rest.starts_with(kValidation) && number <= step;
+  return (rest.starts_with(kValidation) || rest.starts_with(kAccuracy)) && number <= step;
 }
 
 }  // namespace lathe

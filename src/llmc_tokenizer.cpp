@@ -6,12 +6,12 @@
 #include <utility>
 
 #include "lathe/error.h"
+#include "lathe/gpt2_tokens.h"
 
 namespace lathe {
 namespace {
 
 constexpr std::size_t kHeaderBytes = 1024;
-constexpr std::uint32_t kGpt2EndOfText = 50256;  // version 1 does not say which it is
 
 [[noreturn]] void refuse(const NamedText& file, const std::string& reason) {
   throw Error(ExitCode::data, fmt::format("{}: {}", file.name, reason));

@@ -63,14 +63,21 @@ void adopt_sizes(Options& options, const ModelConfig& config) {
   }
 }
 
-// Of a model, where nobody names another; "bytes", the default, where its own is not to be had,
-// which matters to text alone (require_tokenizer).
-std::string tokenizer_or_bytes(const std::string& name) {
-  try {
-    return open_tokenizer(name)->name();
-  } catch (const Error&) {
-    return "bytes";
+// The tokenizer of a model, where nobody names another. Sets options.tokenizer or says why not.
+std::optional<Error> adopt_tokenizer(Options& options, const ModelInfo& info) {
+  options.tokenizer = "bytes";
+  if (info.tokenizer == "none") {
+    return Error(ExitCode::usage,
+                 fmt::format("--init-from {}: does not say how text becomes its tokens; "
+                             "give --tokenizer, bytes where a token is a byte",
+                             info.path.string()));
   }
+  try {
+    options.tokenizer = open_tokenizer(info.tokenizer)->name();
+  } catch (const Error& error) {
+    return error;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -98,21 +105,25 @@ void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& mo
   adamw.publish_master();
 }
 
-std::unique_ptr<ModelSource> open_initial_model(Options& options) {
-  if (options.init_from.empty()) return nullptr;
-  auto source = open_model(options.init_from, Weights::master);
-  adopt_sizes(options, source->info().config);
-  if (options.tokenizer.empty()) options.tokenizer = tokenizer_or_bytes(source->info().tokenizer);
-  return source;
+std::optional<InitialModel> open_initial_model(Options& options) {
+  if (options.init_from.empty()) return std::nullopt;
+  InitialModel initial{.source = open_model(options.init_from, Weights::master),
+                       .no_tokenizer = std::nullopt};
+  const ModelInfo& info = initial.source->info();
+  adopt_sizes(options, info.config);
+  if (options.tokenizer.empty()) initial.no_tokenizer = adopt_tokenizer(options, info);
+  return initial;
 }
 
-void require_tokenizer(const ModelInfo& info, const std::string& data_tokenizer) {
-  if (info.tokenizer == "none" || data_tokenizer == "none") return;
-  if ((info.tokenizer == "bytes") == (data_tokenizer == "bytes")) return;
+void require_tokenizer(const InitialModel& initial, const TrainingData& data) {
+  const ModelInfo& info = initial.source->info();
+  if (data.is_text && initial.no_tokenizer) throw Error(*initial.no_tokenizer);
+  if (info.tokenizer == "none" || data.tokenizer_name == "none") return;
+  if ((info.tokenizer == "bytes") == (data.tokenizer_name == "bytes")) return;
   throw Error(ExitCode::usage,
               fmt::format("--init-from {}: its tokens are those of {}, the data's of {}; "
                           "--tokenizer says how text becomes tokens",
-                          info.path.string(), info.tokenizer, data_tokenizer));
+                          info.path.string(), info.tokenizer, data.tokenizer_name));
 }
 
 std::unique_ptr<Backend> make_backend(const Options& options) {
@@ -156,25 +167,17 @@ AdamWOptions adamw_options(const Options& options) {
           .grad_clip = options.grad_clip};
 }
 
-LoadedModel load_model(const Options& options, std::int64_t micro_batch) {
-  const auto source = open_model(options.checkpoint, Weights::in_use);
-  const ModelInfo& info = source->info();
+LoadedModel load_model(const Options& options, const ModelSource& source, const LoadSpec& spec) {
+  const ModelInfo& info = source.info();
   const std::string precision = options.precision.empty() ? info.precision : options.precision;
-  if (options.seq_len > info.config.context) {
-    throw Error(ExitCode::usage,
-                fmt::format("--seq-len {}: is beyond the {} positions of {}", options.seq_len,
-                            info.config.context, info.path.string()));
-  }
   LoadedModel loaded{.backend = make_backend(options), .info = info, .model = nullptr};
-  const std::int64_t seq_len =
-      options.seq_len > 0 ? options.seq_len : std::min<std::int64_t>(info.config.context, 1024);
   loaded.model = std::make_unique<Gpt2>(*loaded.backend, info.config,
-                                        ModelOptions{.micro_batch = micro_batch,
-                                                     .seq_len = seq_len,
+                                        ModelOptions{.micro_batch = spec.micro_batch,
+                                                     .seq_len = spec.seq_len,
                                                      .precision = parse_precision(precision),
                                                      .recompute = Recompute::none,
                                                      .training = false});
-  load_parameters(*source, *loaded.backend, loaded.model->specs(), loaded.model->parameters());
+  load_parameters(source, *loaded.backend, loaded.model->specs(), loaded.model->parameters());
   return loaded;
 }
 

@@ -8,6 +8,7 @@
 #include "hugging_face.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
+#include "lathe/gpt2_tokens.h"
 #include "lathe_model.h"
 #include "llmc_model.h"
 
@@ -53,10 +54,9 @@ std::unique_ptr<ModelSource> open_model(const fs::path& path, Weights weights) {
 }
 
 void assume_gpt2_tokens(ModelInfo& info) {
-  constexpr std::int64_t kGpt2Vocab = 50257, kEndOfText = 50256;
   if (info.config.vocab != kGpt2Vocab) return;
   if (info.tokenizer == "none") info.tokenizer = "gpt2";
-  if (info.tokenizer == "gpt2" && !info.end_of_text) info.end_of_text = kEndOfText;
+  if (info.tokenizer == "gpt2" && !info.end_of_text) info.end_of_text = kGpt2EndOfText;
 }
 
 void for_each_rows(const ParameterSpec& spec,

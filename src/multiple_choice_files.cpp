@@ -30,7 +30,10 @@ template <class... Args>
 EvaluationHeader read_header(std::span<const std::byte> start, std::uint64_t size,
                              const std::string& name) {
   EvaluationHeader header{};
-  std::memcpy(&header, start.data(), std::min(start.size(), sizeof header));
+  // An empty span may have no address, which memcpy must not be given.
+  if (!start.empty()) {
+    std::memcpy(&header, start.data(), std::min(start.size(), sizeof header));
+  }
   if (size >= sizeof header.magic && header.magic != EvaluationHeader::kMagic) {
     refuse(name, "byte 0: magic number {}; that of an llm.c evaluation file is {}", header.magic,
            EvaluationHeader::kMagic);
@@ -47,9 +50,13 @@ EvaluationHeader read_header(std::span<const std::byte> start, std::uint64_t siz
     refuse(name, "byte 8: {} examples; there must be between 1 and {}", header.examples,
            EvaluationHeader::kMostExamples);
   }
+  if (header.longest_example < 1 || header.longest_example > EvaluationHeader::kMostExampleBytes) {
+    refuse(name, "byte 12: a longest example of {} bytes; it must be between 1 and {}",
+           header.longest_example, EvaluationHeader::kMostExampleBytes);
+  }
   const std::int64_t most = std::int64_t{header.examples} * header.longest_example;
   const auto rest = static_cast<std::int64_t>(size) - EvaluationHeader::kBytes;
-  if (header.longest_example < 1 || rest > most) {
+  if (rest > most) {
     refuse(name, "byte 12: {} examples of at most {} bytes, but {} bytes follow the header",
            header.examples, header.longest_example, rest);
   }

@@ -9,6 +9,7 @@
 #include "lathe/commands.h"
 #include "lathe/decoder.h"
 #include "lathe/error.h"
+#include "lathe/gpt2_tokens.h"
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
 #include "lathe/training_data.h"
@@ -74,7 +75,7 @@ std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision) {
 }
 
 std::int64_t assumed_vocab(std::string_view model) {
-  return model == "tiny" ? 256 : 50257;
+  return model == "tiny" ? 256 : kGpt2Vocab;
 }
 
 int plan_command(const Options& given) {

@@ -234,6 +234,10 @@ void RunFolder::validation(std::int64_t step, double loss) {
   if (llmc_log_) llmc_log_->write(llmc_validation_line(step, loss));
 }
 
+void RunFolder::main_accuracy(std::int64_t step, double accuracy) {
+  if (llmc_log_) llmc_log_->write(llmc_accuracy_line(step, accuracy));
+}
+
 void RunFolder::metrics(std::int64_t step,
                         const std::vector<std::pair<std::string, double>>& values) {
   nlohmann::ordered_json line = {{"step", step}};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "lathe/gpt2_tokens.h"
 #include "lathe/random.h"
 #include "lathe/stop_signal.h"
 
@@ -74,9 +75,8 @@ class Group {
 
 }  // namespace
 
-std::int32_t first_token(bool is_text, std::int64_t vocab) {
-  constexpr std::int32_t kEndOfText = 50256;
-  if (!is_text && vocab > kEndOfText) return kEndOfText;
+std::int32_t first_token(std::int64_t vocab) {
+  if (vocab > kGpt2EndOfText) return kGpt2EndOfText;
   return static_cast<std::int32_t>(std::min<std::int64_t>('\n', vocab - 1));
 }
 
@@ -91,15 +91,9 @@ void generate(Decoder& decoder, const SampleSpec& spec,
   }
 }
 
-std::string readable(const std::vector<std::int32_t>& tokens, bool is_text) {
+std::string numbers_text(const std::vector<std::int32_t>& tokens) {
   std::string text;
-  for (const std::int32_t token : tokens) {
-    if (!is_text) {
-      text += fmt::format("{} ", token);
-    } else {
-      text += token == '\n' || (token >= 32 && token < 127) ? static_cast<char>(token) : '?';
-    }
-  }
+  for (const std::int32_t token : tokens) text += fmt::format("{} ", token);
   return text;
 }
 

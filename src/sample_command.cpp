@@ -2,13 +2,13 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
+#include "clock.h"
 #include "lathe/commands.h"
 #include "lathe/error.h"
 #include "lathe/model_files.h"
@@ -18,10 +18,6 @@
 
 namespace lathe {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // All bytes of a file, which may be a pipe; "-" is stdin.
 std::string read_prompt(const std::string& path) {
@@ -68,13 +64,23 @@ std::shared_ptr<const Tokenizer> tokenizer_of(const ModelInfo& info) {
   return info.tokenizer == "none" ? nullptr : open_tokenizer(info.tokenizer);
 }
 
+// The token that ends a text, and stands before one. What a model's file says of it goes before
+// what its tokenizer does: that is what the model was trained with.
+std::optional<std::int32_t> end_of_text(const ModelInfo& info, const Tokenizer* tokenizer) {
+  if (info.end_of_text) return static_cast<std::int32_t>(*info.end_of_text);
+  return tokenizer == nullptr ? std::nullopt : tokenizer->end_of_text();
+}
+
+std::int32_t first_token_of(const ModelInfo& info, const Tokenizer* tokenizer) {
+  if (const auto end = end_of_text(info, tokenizer)) return *end;
+  return tokenizer == nullptr ? first_token(info.config.vocab) : tokenizer->first_token();
+}
+
 std::vector<std::int32_t> tokens_of(const Prompt& prompt, const Tokenizer* tokenizer,
                                     const ModelInfo& info) {
   const std::int64_t vocab = info.config.vocab;
   if (prompt.text.empty()) {
-    const std::int32_t first =
-        tokenizer == nullptr ? first_token(/*is_text=*/false, vocab) : tokenizer->first_token();
-    return {std::min(first, static_cast<std::int32_t>(vocab - 1))};
+    return {std::min(first_token_of(info, tokenizer), static_cast<std::int32_t>(vocab - 1))};
   }
   if (tokenizer == nullptr) {
     throw Error(ExitCode::usage,
@@ -193,9 +199,10 @@ std::unique_ptr<Decoder> make_decoder(const Options& options, LoadedModel& loade
 
 int sample_command(const Options& options) {
   const Prompt prompt = find_prompt(options);
-  LoadedModel loaded = load_model(options, /*micro_batch=*/1);
-  const auto tokenizer = tokenizer_of(loaded.info);
-  SampleSpec spec{.prompt = tokens_of(prompt, tokenizer.get(), loaded.info),
+  const auto source = open_model(options.checkpoint, Weights::in_use);
+  const ModelInfo& info = source->info();
+  const auto tokenizer = tokenizer_of(info);
+  SampleSpec spec{.prompt = tokens_of(prompt, tokenizer.get(), info),
                   .samples = options.samples,
                   .max_tokens = options.max_tokens,
                   .sampler = {.temperature = options.temperature,
@@ -203,7 +210,9 @@ int sample_command(const Options& options) {
                               .top_p = options.top_p},
                   .seed = options.seed,
                   .end = std::nullopt};
-  if (options.stop_at_end && tokenizer != nullptr) spec.end = tokenizer->end_of_text();
+  if (options.stop_at_end) spec.end = end_of_text(info, tokenizer.get());
+  LoadedModel loaded =
+      load_model(options, *source, {.micro_batch = 1, .seq_len = info.config.context});
   const std::unique_ptr<Decoder> decoder = make_decoder(options, loaded);
 
   std::optional<Printer> printer;
@@ -220,7 +229,7 @@ int sample_command(const Options& options) {
     printer->finish();
   } else {
     const auto json = to_json({.options = options,
-                               .info = loaded.info,
+                               .info = info,
                                .prompt = prompt,
                                .spec = spec,
                                .tokenizer = tokenizer.get(),

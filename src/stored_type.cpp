@@ -1,5 +1,6 @@
 #include "lathe/stored_type.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -99,7 +100,7 @@ bool converts(StoredType from, DType to) {
 void convert_elements(StoredType from_type, std::span<const std::byte> from, DType to_type,
                       std::span<std::byte> to) {
   if (from_type == stored_type(to_type)) {
-    std::memcpy(to.data(), from.data(), from.size());
+    std::ranges::copy(from, to.begin());
   } else if (to_type == DType::fp32) {
     convert_to<float>(from_type, from, to);
   } else {

@@ -16,6 +16,7 @@
 #include "byte_source.h"
 #include "evaluation_file_format.h"
 #include "lathe/error.h"
+#include "lathe/gpt2_tokens.h"
 #include "llmc_model.h"
 #include "llmc_tokenizer.h"
 #include "number_text.h"
@@ -28,7 +29,6 @@ static_assert(std::endian::native == std::endian::little, "token files are littl
 namespace {
 
 constexpr std::int64_t kTextVocab = 256;
-constexpr std::int64_t kGpt2Vocab = 50257;
 constexpr std::size_t kChunkBytes = 16384;  // read and widened at a time, on the stack
 
 template <class... Args>
@@ -236,7 +236,7 @@ TokenFiles TokenFiles::from_tokens(std::span<const std::uint16_t> tokens, const 
   files.format_ = DataFormat::llmc;
   files.vocab_ = vocab;
   std::string bytes(tokens.size_bytes(), '\0');
-  std::memcpy(bytes.data(), tokens.data(), bytes.size());
+  std::ranges::copy(std::as_bytes(tokens), std::as_writable_bytes(std::span(bytes)).begin());
   files.shards_.push_back({.label = name,
                            .bytes = bytes_of(std::move(bytes)),
                            .offset = 0,

@@ -47,21 +47,6 @@ std::vector<std::int32_t> encode(const Tokenizer& tokenizer, std::string_view te
   return tokens;
 }
 
-std::vector<std::int32_t> encode_with_end_of_text(const Tokenizer& tokenizer,
-                                                  std::string_view text) {
-  constexpr std::string_view kEndOfText = "<|endoftext|>";
-  const auto end_of_text = tokenizer.end_of_text();
-  const auto encoder = tokenizer.make_encoder();
-  std::vector<std::int32_t> tokens;
-  for (std::size_t end = 0; end_of_text && (end = text.find(kEndOfText)) != text.npos;) {
-    encoder->encode(text.substr(0, end), tokens);
-    tokens.push_back(*end_of_text);
-    text.remove_prefix(end + kEndOfText.size());
-  }
-  encoder->encode(text, tokens);
-  return tokens;
-}
-
 std::string decode(const Tokenizer& tokenizer, std::span<const std::int32_t> tokens) {
   std::string text;
   for (const std::int32_t token : tokens) text += tokenizer.bytes(token);

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 
-#include <chrono>
 #include <cmath>
 #include <optional>
 
+#include "clock.h"
 #include "lathe/commands.h"
 #include "lathe/cuda.h"
 #include "lathe/data_loader.h"
@@ -29,10 +29,6 @@
 
 namespace lathe {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 std::int64_t peak_memory_bytes() {
   rusage usage = {};
@@ -345,8 +341,8 @@ void Trainer::save() {
 void Trainer::show_sample() {
   constexpr std::int64_t kTokens = 400;
   const Tokenizer* tokenizer = data_.tokenizer.get();
-  const std::int32_t first = tokenizer != nullptr ? tokenizer->first_token()
-                                                  : first_token(/*is_text=*/false, config_.vocab);
+  const std::int32_t first =
+      tokenizer != nullptr ? tokenizer->first_token() : first_token(config_.vocab);
   std::vector<std::int32_t> tokens;
   generate(decoder_,
            {.prompt = {std::min(first, static_cast<std::int32_t>(config_.vocab - 1))},
@@ -355,8 +351,8 @@ void Trainer::show_sample() {
             .seed = options_.seed,
             .end = std::nullopt},
            [&](std::int64_t, std::int32_t token) { tokens.push_back(token); });
-  const std::string text = tokenizer != nullptr ? shown(decode(*tokenizer, tokens))
-                                                : readable(tokens, /*is_text=*/false);
+  const std::string text =
+      tokenizer != nullptr ? shown(decode(*tokenizer, tokens)) : numbers_text(tokens);
   folder_->write_sample(state_.step, text + "\n");
   folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));
 }
@@ -403,19 +399,20 @@ int train_command(const Options& given) {
   RunFolder::check(options.out, options.overwrite, options.resume.has_value());
   FolderLock lock = RunFolder::lock(options.out);
   std::optional<CheckpointInfo> start = find_start(options);
-  const auto initial = start ? nullptr : open_initial_model(options);
+  const auto initial = start ? std::nullopt : open_initial_model(options);
   resolve(options);
   DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
   if (start) {
     origin = {.tokenizer = start->tokenizer, .token_keys = RunFolder::token_keys(options.out)};
   }
   TrainingData data = open_training_data(options, origin);
-  if (initial) require_tokenizer(initial->info(), data.tokenizer_name);
+  if (initial) require_tokenizer(*initial, data);
   if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;
   }
-  Trainer trainer(options, std::move(lock), std::move(data), std::move(start), initial.get());
+  Trainer trainer(options, std::move(lock), std::move(data), std::move(start),
+                  initial ? initial->source.get() : nullptr);
   return trainer.run();
 }
 

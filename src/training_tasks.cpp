@@ -50,6 +50,7 @@ void answer(const std::vector<MultipleChoiceTask>& tasks, Gpt2& model, std::int6
     const std::string name = task_name(task);
     folder.metrics(step, {{"val/" + name + "/acc", accuracy.by_sum.value},
                           {"val/" + name + "/acc_norm", accuracy.by_token.value}});
+    if (&task == &tasks.front()) folder.main_accuracy(step, accuracy.by_token.value);
     folder.say(fmt::format("val  {} | {} | acc {:.4f} | acc_norm {:.4f} +- {:.4f}", step, name,
                            accuracy.by_sum.value, accuracy.by_token.value,
                            accuracy.by_token.standard_error));

@@ -1,7 +1,8 @@
 #include "unicode.h"
 
 #include <array>
-#include <cstring>
+
+#include "utf8.h"
 
 namespace lathe {
 namespace {
@@ -36,29 +37,16 @@ CharacterClass class_of(std::uint32_t code) {
 
 }  // namespace
 
-// The forms of UTF-8 as in table 3-7 of the Unicode standard.
 Character first_character(const char* begin, const char* end) {
-  const auto byte = [&](int i) -> std::uint32_t { return static_cast<unsigned char>(begin[i]); };
-  const auto continues = [&](int i) { return (byte(i) & 0xC0) == 0x80; };
-  const auto left = end - begin;
-  const std::uint32_t lead = byte(0);
-  if (lead < 0x80) return {class_of(lead), 1};
-  if (lead < 0xE0) {
-    if (lead < 0xC2 || left < 2 || !continues(1)) return kStrayByte;
-    return {class_of((lead & 0x1F) << 6 | (byte(1) & 0x3F)), 2};
-  }
-  if (lead < 0xF0) {
-    if (left < 3 || !continues(1) || !continues(2)) return kStrayByte;
-    const std::uint32_t code = (lead & 0xF) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
-    const bool is_surrogate = code >= 0xD800 && code < 0xE000;
-    if (code < 0x800 || is_surrogate) return kStrayByte;
-    return {class_of(code), 3};
-  }
-  if (left < 4 || !continues(1) || !continues(2) || !continues(3)) return kStrayByte;
-  const std::uint32_t code =
-      (lead & 0xF) << 18 | (byte(1) & 0x3F) << 12 | (byte(2) & 0x3F) << 6 | (byte(3) & 0x3F);
-  if (lead > 0xF4 || code < 0x10000 || code >= kCodePoints) return kStrayByte;
-  return {class_of(code), 4};
+  const auto byte = [&](std::size_t i) -> std::uint32_t {
+    return static_cast<unsigned char>(begin[i]);
+  };
+  if (byte(0) < 0x80) return {class_of(byte(0)), 1};  // most are
+  const std::size_t length = character_bytes({begin, static_cast<std::size_t>(end - begin)});
+  if (length == 0) return kStrayByte;
+  std::uint32_t code = byte(0) & (0x7Fu >> length);
+  for (std::size_t i = 1; i < length; ++i) code = code << 6 | (byte(i) & 0x3F);
+  return {class_of(code), static_cast<std::uint8_t>(length)};
 }
 
 }  // namespace lathe

@@ -4,22 +4,43 @@
 
 namespace lathe {
 
-std::size_t character_bytes(std::string_view text) {
-  const auto byte = [&](std::size_t k) {
-    return k < text.size() ? static_cast<unsigned char>(text[k]) : 0u;
-  };
-  if (text.empty()) return 0;
+namespace {
+
+// The character that a text begins with.
+struct Beginning {
+  std::size_t length;   // bytes of the character; 0: the text begins with none
+  std::size_t present;  // those of them that are there, up to one that does not belong to it
+};
+
+Beginning beginning_of(std::string_view text) {
+  const auto byte = [&](std::size_t k) -> unsigned { return static_cast<unsigned char>(text[k]); };
+  if (text.empty()) return {.length = 0, .present = 0};
   const unsigned lead = byte(0);
-  if (lead < 0x80) return 1;
-  if (lead < 0xC2 || lead > 0xF4) return 0;
+  if (lead < 0x80) return {.length = 1, .present = 1};
+  if (lead < 0xC2 || lead > 0xF4) return {.length = 0, .present = 0};
   const std::size_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  const unsigned least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const unsigned most = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  if (byte(1) < least || byte(1) > most) return 0;
-  for (std::size_t k = 2; k < length; ++k) {
-    if (byte(k) < 0x80 || byte(k) > 0xBF) return 0;
+  unsigned least = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  unsigned most = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  std::size_t present = 1;
+  while (present < std::min(length, text.size()) && byte(present) >= least &&
+         byte(present) <= most) {
+    least = 0x80;
+    most = 0xBF;
+    ++present;
   }
-  return length;
+  return {.length = length, .present = present};
+}
+
+}  // namespace
+
+std::size_t character_bytes(std::string_view text) {
+  const Beginning beginning = beginning_of(text);
+  return beginning.present == beginning.length ? beginning.length : 0;
+}
+
+bool is_cut_character(std::string_view text) {
+  const Beginning beginning = beginning_of(text);
+  return beginning.present == text.size() && beginning.present < beginning.length;
 }
 
 bool is_utf8(std::string_view text) {

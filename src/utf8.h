@@ -11,6 +11,9 @@ namespace lathe {
 // 3-7.
 std::size_t character_bytes(std::string_view text);
 
+// Whether `text` is the beginning of a character and not all of it.
+bool is_cut_character(std::string_view text);
+
 bool is_utf8(std::string_view text);
 
 // For a terminal: control characters but the line feed, and bytes of no character, as '?'.

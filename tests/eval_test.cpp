@@ -146,6 +146,15 @@ TEST_F(Eval, MeasuresSeveralThingsAtOnce) {
   EXPECT_TRUE(result.contains("val_loss"));
 }
 
+// JSON is UTF-8, whatever a path is.
+TEST_F(Eval, NamesAPathThatIsNoUtf8) {
+  std::filesystem::copy(path("run"), path("run\xff"), std::filesystem::copy_options::recursive);
+  const json result =
+      json::parse(eval({"--val", path("text.txt"), "--val-tokens", "160", "--json"}, "run\xff"));
+  const std::string checkpoint = result.at("checkpoint");
+  EXPECT_NE(checkpoint.find("/run\xEF\xBF\xBD"), checkpoint.npos) << checkpoint;
+}
+
 TEST_F(Eval, RefusesBeforeItMeasures) {
   const std::string text = path("text.txt");
   EXPECT_EQ(error_of([&] {

@@ -113,6 +113,25 @@ TEST(Inspect, ReadsTensorsToTheirEnd) {
   EXPECT_EQ(facts_of(path)["tensors"][0]["max"], 7.0);
 }
 
+// A result.json may hold anything: rows that are not alike are no table.
+TEST(Inspect, PrintsRowsThatAreNotAlikeAsTheyAre) {
+  const TempDir folder;
+  const auto is_printed = [&](const std::string& rows, const std::string& as) {
+    const std::string path =
+        folder.write("result.json", R"({"status":"x","exit_code":0,"a":[)" + rows + "]}");
+    const Output output = inspect({path}, false);
+    EXPECT_EQ(output.error, "");
+    EXPECT_NE(output.text.find(as), std::string::npos) << output.text;
+  };
+  is_printed(R"({"x":1},{"u":"aaa","v":4,"w":3,"x":1,"y":2})",
+             R"({"x":1}, {"u":"aaa","v":4,"w":3,"x":1,"y":2})");
+  is_printed(R"({"x":1},5)", R"({"x":1}, 5)");
+  is_printed(R"({"x":1},{"y":1})", R"({"x":1}, {"y":1})");
+  is_printed(R"({"x":1,"y":2},{"x":3})", R"({"x":1,"y":2}, {"x":3})");
+  is_printed("{},{}", "{}, {}");
+  is_printed(R"({"x":1,"y":2},{"x":33,"y":4})", "\n   x  y\n   1  2\n  33  4\n");
+}
+
 TEST(Inspect, ExplainsACheckpoint) {
   const TempDir run;
   const std::string folder = save_checkpoint_of(run.path(), 5);

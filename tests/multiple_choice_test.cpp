@@ -92,11 +92,14 @@ TEST(MultipleChoiceFile, RefusesAWrongHeader) {
               "exit 3: f.bin: byte 8: " + std::to_string(examples) +
                   " examples; there must be between 1 and 65535");
   }
-  for (const std::int32_t longest : {0, -26, 24}) {
+  for (const std::int32_t longest : {0, -26, 65536, 0x7fffffff}) {
     EXPECT_EQ(error({.examples = 1, .longest = longest}, one),
-              "exit 3: f.bin: byte 12: 1 examples of at most " + std::to_string(longest) +
-                  " bytes, but 26 bytes follow the header");
+              "exit 3: f.bin: byte 12: a longest example of " + std::to_string(longest) +
+                  " bytes; it must be between 1 and 65535");
   }
+  EXPECT_EQ(error({.examples = 1, .longest = 24}, one),
+            "exit 3: f.bin: byte 12: 1 examples of at most 24 bytes, but 26 bytes follow the "
+            "header");
   EXPECT_EQ(error({.examples = 1, .longest = 28}, one),
             "exit 3: f.bin: byte 12: the longest example has 26 bytes, the header says 28");
   EXPECT_EQ(error({.examples = 2, .longest = 26}, one),

@@ -7,9 +7,15 @@
 #include <algorithm>
 #include <csignal>
 #include <memory>
+#include <nlohmann/json.hpp>
 
+#include "../src/bpe_files.h"
 #include "../src/utf8_stream.h"
+#include "lathe/commands.h"
+#include "lathe/model_files.h"
 #include "lathe/stop_signal.h"
+#include "support/plain_model.h"
+#include "support/temp_dir.h"
 #include "support/test_model.h"
 
 namespace lathe {
@@ -168,15 +174,91 @@ TEST_F(Generate, EndsAtAStopSignal) {
   watch_stop_signals();
 }
 
-TEST(FirstToken, IsWhatStandsBeforeATextOrADocument) {
-  EXPECT_EQ(first_token(/*is_text=*/true, 256), '\n');
-  EXPECT_EQ(first_token(/*is_text=*/false, 50257), 50256);
-  EXPECT_EQ(first_token(/*is_text=*/false, 5), 4);
+TEST(FirstToken, IsWhatStandsBeforeADocumentWhereThereIsRoom) {
+  EXPECT_EQ(first_token(50257), 50256);
+  EXPECT_EQ(first_token(50256), '\n');
+  EXPECT_EQ(first_token(5), 4);
 }
 
-TEST(Readable, ShowsBytesOrNumbers) {
-  EXPECT_EQ(readable({'a', '\n', '~', 0, 127, 200}, /*is_text=*/true), "a\n~???");
-  EXPECT_EQ(readable({1, 50256}, /*is_text=*/false), "1 50256 ");
+TEST(NumbersText, ShowsTokensThatStandForNothingKnown) {
+  EXPECT_EQ(numbers_text({1, 50256}), "1 50256 ");
+}
+
+// The model of a folder that says nothing of a tokenizer, sampled by `lathe sample`.
+class SampleCommand : public testing::Test {
+ protected:
+  void write(const ModelConfig& config, std::optional<int> end_of_text) {
+    test::write_hugging_face_folder(path_, test::random_plain_model(config, 3), {});
+    auto json = test::hugging_face_config(config);
+    json["eos_token_id"] = end_of_text ? nlohmann::json(*end_of_text) : nlohmann::json();
+    folder_.write("hf/config.json", json.dump());
+  }
+
+  nlohmann::json sample(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.end(), {"--checkpoint", path_, "--json", "--device=cpu"});
+    testing::internal::CaptureStdout();
+    EXPECT_EQ(sample_command(parse_options(Command::sample, arguments, {})), 0);
+    return nlohmann::json::parse(testing::internal::GetCapturedStdout()).at("samples").at(0);
+  }
+
+  // What the model finds likeliest behind tokens.
+  std::int32_t likeliest(std::span<const std::int32_t> tokens) const {
+    Options options = default_options();
+    options.device = "cpu";
+    const auto source = open_model(path_, Weights::in_use);
+    const LoadedModel loaded =
+        load_model(options, *source, {.micro_batch = 1, .seq_len = source->info().config.context});
+    const std::vector<float> logits = loaded.model->next_token_logits(tokens);
+    return static_cast<std::int32_t>(std::ranges::max_element(logits) - logits.begin());
+  }
+
+  test::TempDir folder_;
+  std::string path_ = folder_ / "hf";
+};
+
+TEST_F(SampleCommand, BeginsAndEndsWithTheModelsOwnEndOfText) {
+  const ModelConfig config = {.layers = 2, .heads = 2, .channels = 16, .context = 16, .vocab = 30};
+  for (const int end : {7, 11, 29}) {
+    write(config, end);
+    EXPECT_EQ(sample({"--temperature=0", "--max-tokens=1"}).at("tokens"),
+              nlohmann::json({likeliest(Tokens{end})}));
+    const nlohmann::json ended = sample({"--temperature=1000", "--max-tokens=3000"});
+    const Tokens tokens = ended.at("tokens");
+    EXPECT_EQ(ended.at("ended_by"), "end_of_text");
+    EXPECT_EQ(std::ranges::find(tokens, end), tokens.end() - 1);
+    EXPECT_EQ(
+        sample({"--temperature=1000", "--max-tokens=3000", "--no-stop-at-end"}).at("tokens").size(),
+        3000u);
+  }
+  write(config, std::nullopt);
+  EXPECT_EQ(sample({"--temperature=1000", "--max-tokens=3000"}).at("ended_by"), "max_tokens");
+}
+
+// The model's own, and not that of the tokenizer beside it.
+TEST_F(SampleCommand, PrefersTheModelsEndOfTextToTheTokenizers) {
+  const ModelConfig config = {.layers = 2, .heads = 2, .channels = 16, .context = 16, .vocab = 300};
+  nlohmann::json vocab = {{"th", 256}, {"<|endoftext|>", 257}};
+  for (const std::string& byte : byte_vocabulary().tokens) {
+    vocab[symbols_of_bytes(byte)] = static_cast<unsigned char>(byte[0]);
+  }
+  folder_.write("hf/vocab.json", vocab.dump());
+  folder_.write("hf/merges.txt", "t h\n");
+  write(config, 9);
+  const Tokens tokens = sample({"--temperature=1000", "--max-tokens=20000"}).at("tokens");
+  EXPECT_EQ(tokens.back(), 9);
+  write(config, std::nullopt);
+  const Tokens others = sample({"--temperature=1000", "--max-tokens=20000"}).at("tokens");
+  EXPECT_EQ(others.back(), 257);
+}
+
+TEST_F(SampleCommand, SeesAllPositionsOfTheModel) {
+  constexpr std::int32_t kFirst = 5;
+  write({.layers = 1, .heads = 2, .channels = 16, .context = 1040, .vocab = 50}, kFirst);
+  Tokens tokens = sample({"--temperature=0", "--max-tokens=1039", "--no-stop-at-end"}).at("tokens");
+  tokens.insert(tokens.begin(), kFirst);
+  for (std::size_t at = 1020; at < tokens.size(); at += 3) {
+    EXPECT_EQ(tokens[at], likeliest(std::span(tokens).first(at))) << at;
+  }
 }
 
 // What comes out after each byte that goes in, and at the end.

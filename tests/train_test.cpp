@@ -334,8 +334,16 @@ TEST_F(Train, AnswersMultipleChoiceWithEveryValidation) {
                               "\n"
                               R"({"ctx":"line","endings":["xqzj","100 of"],"label":1})"
                               "\n");
-  ASSERT_EQ(train("run", {"--multiple-choice", task, "--steps=60"}), 0);
+  write_file_atomically(folder_.path() / "other.jsonl", read_file(task, ExitCode::data));
+  const std::string other = (folder_.path() / "other.jsonl").string();
+  ASSERT_EQ(train("run", {"--multiple-choice", task, other, "--steps=60", "--llmc-log"}), 0);
   EXPECT_EQ(metric("run", "val/lines/acc").size(), 20u);
+  // llm.c's log has one accuracy.
+  const std::string llmc_log = file("run", "main.log");
+  EXPECT_TRUE(llmc_log.ends_with("\ns:60 eval:1.0000\n")) << llmc_log;
+  std::size_t lines = 0;
+  for (std::size_t at = 0; (at = llmc_log.find(" eval:", at)) != llmc_log.npos; ++at) ++lines;
+  EXPECT_EQ(lines, 20u);
   EXPECT_EQ(metric("run", "val/lines/acc_norm").back(), 1.0);
   EXPECT_EQ(metric("run", "val/loss").size(), 20u);
   ASSERT_EQ(train("other", {"--steps=60"}), 0);

@@ -2,14 +2,17 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "lathe/adamw.h"
 #include "lathe/checkpoint.h"
+#include "lathe/error.h"
 #include "lathe/model.h"
 #include "lathe/model_source.h"
 #include "lathe/options.h"
+#include "lathe/training_data.h"
 
 namespace lathe {
 
@@ -23,12 +26,20 @@ std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw
 // checkpoint.
 void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& model, AdamW& adamw);
 
-// The model of --init-from, whose sizes and, where none is given, tokenizer the options take over;
-// nullptr without. Errors: checkpoint; usage, when the options ask for other sizes.
-std::unique_ptr<ModelSource> open_initial_model(Options& options);
+struct InitialModel {
+  std::unique_ptr<ModelSource> source;
+  // Why nothing here makes the model's tokens of a text; the options then say "bytes", their
+  // default, which shards of tokens do not mind.
+  std::optional<Error> no_tokenizer;
+};
 
-// Errors: usage, when a model of bytes would be trained on the tokens of words, or the reverse.
-void require_tokenizer(const ModelInfo& info, const std::string& data_tokenizer);
+// The model of --init-from, whose sizes and, where none is given, tokenizer the options take over;
+// nullopt without. Errors: checkpoint; usage, when the options ask for other sizes.
+std::optional<InitialModel> open_initial_model(Options& options);
+
+// Errors: no_tokenizer, for text; usage, when a model of bytes would be trained on the tokens of
+// words, or the reverse.
+void require_tokenizer(const InitialModel& initial, const TrainingData& data);
 
 // The backend of --device and --threads. Errors: usage.
 std::unique_ptr<Backend> make_backend(const Options& options);
@@ -40,12 +51,16 @@ ModelOptions training_model_options(const Options& options);
 ModelConfig complete_config(const Options& options, std::int64_t vocab);
 AdamWOptions adamw_options(const Options& options);
 
-// A model for eval and sample, from --checkpoint: a file of any kind that open_model() knows.
+// A model for eval and sample: that of --checkpoint, a file of any kind that open_model() knows.
 struct LoadedModel {
   std::unique_ptr<Backend> backend;
   ModelInfo info;
   std::unique_ptr<Gpt2> model;
 };
-LoadedModel load_model(const Options& options, std::int64_t micro_batch);
+struct LoadSpec {
+  std::int64_t micro_batch;
+  std::int64_t seq_len;  // at most the model's positions
+};
+LoadedModel load_model(const Options& options, const ModelSource& source, const LoadSpec& spec);
 
 }  // namespace lathe

@@ -77,6 +77,8 @@ class RunFolder {
 
   void training(const StepMetrics& metrics);
   void validation(std::int64_t step, double loss);
+  // For main.log alone, which has one accuracy: acc_norm. metrics() has those of all tasks.
+  void main_accuracy(std::int64_t step, double accuracy);
   // Any others, by name.
   void metrics(std::int64_t step, const std::vector<std::pair<std::string, double>>& values);
   void say(const std::string& line);       // to log.txt and, unless quiet, stdout

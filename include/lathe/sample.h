@@ -25,9 +25,9 @@ struct SampleSpec {
 // for one.
 inline constexpr std::int64_t kMostSamplesAtOnce = 4;
 
-// The token to start from when there is no prompt: what stands before a text, or a document of
-// GPT-2 shards.
-std::int32_t first_token(bool is_text, std::int64_t vocab);
+// The token to start from when there is no prompt and it is not known what tokens stand for: what
+// stands before a document of GPT-2 shards, where the vocabulary has it.
+std::int32_t first_token(std::int64_t vocab);
 
 // Calls emit(sample, token) with each new token, `end` included, until there are enough or a stop
 // signal comes: those of a sample in order, those of samples made side by side in turns.
@@ -39,8 +39,7 @@ std::int32_t first_token(bool is_text, std::int64_t vocab);
 void generate(Decoder& decoder, const SampleSpec& spec,
               const std::function<void(std::int64_t sample, std::int32_t token)>& emit);
 
-// Tokens for a person to read: bytes that are no printable ASCII or newline as '?', other tokens as
-// numbers.
-std::string readable(const std::vector<std::int32_t>& tokens, bool is_text);
+// Tokens of which it is not known what they stand for: their numbers, each with a space behind it.
+std::string numbers_text(const std::vector<std::int32_t>& tokens);
 
 }  // namespace lathe

@@ -49,9 +49,6 @@ std::shared_ptr<const Tokenizer> byte_tokenizer();
 std::shared_ptr<const Tokenizer> open_tokenizer(const std::string& name);
 
 std::vector<std::int32_t> encode(const Tokenizer& tokenizer, std::string_view text);
-// Here "<|endoftext|>" in the text becomes that token, where the tokenizer has it.
-std::vector<std::int32_t> encode_with_end_of_text(const Tokenizer& tokenizer,
-                                                  std::string_view text);
 std::string decode(const Tokenizer& tokenizer, std::span<const std::int32_t> tokens);
 
 }  // namespace lathe

@@ -24,6 +24,7 @@ struct TrainingData {
   TokenFiles train;
   std::optional<ValidationData> val;  // none: shards without --val
   std::int64_t vocab;
+  bool is_text;                                   // what --train names, or the stories
   std::string tokenizer_name;                     // saved_tokenizer_name, or "none": not known
   std::shared_ptr<const Tokenizer> tokenizer;     // nullptr: not known, or not on this machine
   std::string summary;                            // one line for the log

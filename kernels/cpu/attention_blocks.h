@@ -15,12 +15,16 @@ constexpr std::int64_t round_up(std::int64_t count, std::int64_t step) {
   return ceil_div(count, step) * step;
 }
 
+// Length of a row in a block: zeros follow the head's channels.
+constexpr std::int64_t padded_row(std::int64_t head_size) {
+  return round_up(head_size, kColumnStep);
+}
+
 struct AttentionShape {
   std::int64_t B, T, C, H;
 
   std::int64_t head_size() const { return C / H; }
-  // Row length of a block: zeros follow the head's channels.
-  std::int64_t padded_head_size() const { return round_up(head_size(), kColumnStep); }
+  std::int64_t padded_head_size() const { return padded_row(head_size()); }
 };
 
 // One head of one sequence.
@@ -35,7 +39,7 @@ struct HeadRows {
   std::int64_t stride, size;
 
   E* row(std::int64_t t) const { return data + t * stride; }
-  std::int64_t padded_size() const { return round_up(size, kColumnStep); }
+  std::int64_t padded_size() const { return padded_row(size); }
 };
 
 enum class Part { query = 0, key = 1, value = 2 };

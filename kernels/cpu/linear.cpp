@@ -132,7 +132,7 @@ void CpuBackend::execute(const LinearBackward& op) {
                          .accumulate = op.accumulate};
   matmul_->run(d_weight, [](const Tile&) {});
   if (!op.d_bias.empty()) {
-    const std::int64_t tasks = (op.d_bias.size(0) + kBiasColumns - 1) / kBiasColumns;
+    const std::int64_t tasks = ceil_div(op.d_bias.size(0), kBiasColumns);
     parallel_for(tasks, [&op, bf16](std::int64_t i) {
       bf16 ? add_up_columns<Bf16>(op, i * kBiasColumns)
            : add_up_columns<float>(op, i * kBiasColumns);

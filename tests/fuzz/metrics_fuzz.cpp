@@ -1,4 +1,5 @@
-// metrics.jsonl: drawn, described, and cut when a run goes on; and main.log, cut with it.
+// metrics.jsonl: drawn, described, also in words, and cut when a run goes on; and main.log, cut
+// with it.
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -7,6 +8,7 @@
 #include "fuzz_file.h"
 #include "lathe/plot.h"
 #include "lathe/run_folder.h"
+#include "print_facts.h"
 
 namespace lathe {
 namespace {
@@ -38,7 +40,7 @@ void cut(const std::filesystem::path& path) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const lathe::fuzz::FuzzFile file("metrics.jsonl", {data, size});
   file.check(lathe::draw);
-  file.check([](const auto& path) { lathe::describe_metrics(path); });
+  file.check([](const auto& path) { lathe::facts_text(lathe::describe_metrics(path)); });
   const lathe::fuzz::FuzzFile llmc_log("main.log", {data, size});
   file.check(lathe::cut);
   return 0;

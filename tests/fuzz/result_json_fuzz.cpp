@@ -1,14 +1,15 @@
-// result.json: described, and asked whether the run has finished.
+// result.json: described, also in words, and asked whether the run has finished.
 #include <cstddef>
 #include <cstdint>
 
 #include "describe.h"
 #include "fuzz_file.h"
 #include "lathe/run_folder.h"
+#include "print_facts.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const lathe::fuzz::FuzzFile file("result.json", {data, size});
-  file.check([](const auto& path) { lathe::describe_result(path); });
+  file.check([](const auto& path) { lathe::facts_text(lathe::describe_result(path)); });
   file.check([](const auto& path) { lathe::RunFolder::has_finished(path.parent_path()); });
   return 0;
 }
