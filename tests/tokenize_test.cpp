@@ -408,8 +408,9 @@ class Shards : public Tokenize {
     for (std::size_t at = 0; at < tokens.size(); at += shard_tokens, ++number) {
       const auto count = std::min(shard_tokens, tokens.size() - at);
       const std::string digits = std::to_string(1'000'000 + number).substr(1);
-      files.emplace_back(prefix + "_" + digits + ".bin",
-                         shard_bytes(std::span(tokens).subspan(at, count)));
+      std::string name = prefix;
+      name.append("_").append(digits).append(".bin");
+      files.emplace_back(name, shard_bytes(std::span(tokens).subspan(at, count)));
     }
     std::ranges::sort(files);
   }
