@@ -36,7 +36,9 @@ fetch_describe() {
       *) fetch_fail "$1: the server answers $fetch_code" ;;
     esac
   fi
-  remote_bytes=$(tr -d '\r' <"$headers" | sed -n 's/^content-length: *\([0-9]*\)$/\1/Ip' | tail -1)
+  # Of the last answer only: those that redirect have a length of their own.
+  remote_bytes=$(tr -d '\r' <"$headers" | sed -n 'H; /^HTTP\//h; ${x; p}' |
+    sed -n 's/^content-length: *\([0-9]*\)$/\1/Ip' | tail -1)
   remote_sha256=$(tr -d '\r' <"$headers" |
     sed -n 's/^x-linked-etag: *"\([0-9a-f]\{64\}\)"$/\1/Ip' | tail -1)
   rm -f "$headers"
@@ -46,7 +48,7 @@ fetch_describe() {
 fetch_rest() {
   local url=$1 path=$2 attempt code wait=$fetch_wait
   for ((attempt = 1; attempt <= fetch_attempts; ++attempt)); do
-    [[ -n $remote_bytes && $(fetch_bytes "$path") -eq $remote_bytes ]] && return
+    [[ -n $remote_bytes && -e $path && $(fetch_bytes "$path") -eq $remote_bytes ]] && return
     [[ -n $remote_bytes && $(fetch_bytes "$path") -gt $remote_bytes ]] && rm "$path"
     code=0
     fetch_curl --continue-at - --output "$path" "$url" || code=$?
@@ -94,6 +96,7 @@ fetch() {
     rm "$path.partial"
     fetch_fail "$url: $problem; what was fetched is removed"
   fi
+  sync "$path.partial"
   mv "$path.partial" "$path"
   echo "$path: fetched"
 }

@@ -20,7 +20,7 @@ targets=(tests/fuzz/*_fuzz.cpp)
 jobs=$(nproc)
 share=$(((seconds * jobs + ${#targets[@]} - 1) / ${#targets[@]}))
 mkdir -p build-fuzz/found
-rm -f build-fuzz/found/*
+rm -f build-fuzz/found/*.passed
 
 # Each input becomes a file: in memory, where there is a place for that.
 files=$(mktemp -d -p "$([[ -d /dev/shm ]] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes build/python (or another folder given): a Python with Debian's PyTorch and the newest
+# Makes build/python (or another folder given): a Python with Debian's PyTorch 1.13 and a
 # transformers that works with it, for tests/transformers_test.py. Does nothing when it is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."

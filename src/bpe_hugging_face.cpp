@@ -21,7 +21,7 @@ constexpr std::int64_t kMostTokens = 1'000'000;  // a damaged id must not ask fo
 }
 
 // A value for an error message: ASCII, cut short.
-std::string shown(const json& value) {
+std::string json_text(const json& value) {
   constexpr bool kAsciiOnly = true;
   return value.dump(-1, ' ', kAsciiOnly).substr(0, 60);
 }
@@ -31,7 +31,7 @@ std::size_t checked_id(const json& id, const std::string& token, const std::stri
     return id.get<std::size_t>();
   }
   refuse(source, fmt::format("the id of {} must be a whole number below {}, not {}", quote(token),
-                             kMostTokens, shown(id)));
+                             kMostTokens, json_text(id)));
 }
 
 // The tokens of a map of names to ids.
@@ -43,15 +43,17 @@ class TokenMap {
   // A name that is not in symbols stands for no text.
   void add(const std::string& name, const json& written_id) {
     const std::size_t id = place(name, written_id);
-    vocabulary_.tokens[id] = bytes_of_symbols(name).value_or("");
-    find_end_of_text(name, id);
+    if (auto bytes = bytes_of_symbols(name)) {
+      vocabulary_.tokens[id] = *std::move(bytes);
+      find_end_of_text(name, id);
+    } else {
+      keep_name(name, id);
+    }
   }
 
   // A token that no merge makes, whatever its name looks like. It may be among the others too.
   void add_special(const std::string& name, const json& written_id) {
-    const std::size_t id = place(name, written_id);
-    vocabulary_.tokens[id].clear();
-    find_end_of_text(name, id);
+    keep_name(name, place(name, written_id));
   }
 
  private:
@@ -69,10 +71,18 @@ class TokenMap {
     return id;
   }
 
-  void find_end_of_text(const std::string& name, std::size_t id) {
-    if (name != vocabulary_.end_of_text_name) return;
+  void keep_name(const std::string& name, std::size_t id) {
+    vocabulary_.tokens[id].clear();
+    if (!find_end_of_text(name, id)) {
+      vocabulary_.other_names[static_cast<std::int32_t>(id)] = name;
+    }
+  }
+
+  bool find_end_of_text(const std::string& name, std::size_t id) {
+    if (name != vocabulary_.end_of_text_name) return false;
     vocabulary_.end_of_text = static_cast<std::int32_t>(id);
     vocabulary_.tokens[id].clear();
+    return true;
   }
 
   BpeVocabulary& vocabulary_;
@@ -95,7 +105,7 @@ void require(const json& object, const char* key, const std::vector<json>& allow
              const std::string& source) {
   if (!object.contains(key) || std::ranges::count(allowed, object.at(key)) > 0) return;
   refuse(source, fmt::format("\"{}\" must be {}, which is all that Lathe knows, not {}", key,
-                             allowed.front().dump(), shown(object.at(key))));
+                             allowed.front().dump(), json_text(object.at(key))));
 }
 
 void check_pre_tokenizer(const json& pre_tokenizer, const std::string& source) {

@@ -7,6 +7,8 @@
 
 #include "lathe/bpe.h"
 #include "lathe/error.h"
+#include "llmc_tokenizer.h"
+#include "shard_format.h"
 #include "strict_json.h"
 
 namespace lathe {
@@ -63,9 +65,8 @@ class DatasetReader {
     if (const auto found = number(root_, "version", kMost); found != kVersion) {
       refuse(fmt::format("format version {}, this Lathe reads version {}", found, kVersion));
     }
-    constexpr std::int64_t kMostIds = std::numeric_limits<std::uint16_t>::max() + 1;
     Dataset dataset{.tokenizer = text(root_, "tokenizer"),
-                    .vocab = number(root_, "vocab", kMostIds),
+                    .vocab = number(root_, "vocab", ShardHeader::kMostIds),
                     .end_of_text = std::nullopt,
                     .bytes = number(root_, "bytes", kMost),
                     .documents = number(root_, "documents", kMost),
@@ -73,7 +74,7 @@ class DatasetReader {
                     .val = part(kValPrefix),
                     .sources = {}};
     if (!at(root_, "end_of_text").is_null()) {
-      dataset.end_of_text = number(root_, "end_of_text", kMostIds - 1);
+      dataset.end_of_text = number(root_, "end_of_text", ShardHeader::kMostIds - 1);
     }
     if (!at(root_, "sources").is_array()) refuse("\"sources\" must be an array");
     for (const json& source : root_.at("sources")) {
@@ -134,7 +135,10 @@ void save_tokenizer(const Tokenizer& tokenizer, const fs::path& folder) {
   const std::string name = saved_tokenizer_name(tokenizer);
   if (is_known_everywhere(name) || fs::exists(folder / name)) return;
   if (name == kTokenizerFile) {
-    return write_file_atomically(folder / name, read_file(tokenizer.name(), ExitCode::usage));
+    const std::string* text = llmc_tokenizer_text(tokenizer);
+    if (text != nullptr) return write_file_atomically(folder / name, *text);
+    throw Error(ExitCode::usage,
+                fmt::format("--tokenizer {}: is of a kind that has no file", tokenizer.name()));
   }
   std::error_code error;
   fs::create_directory(folder / name, error);

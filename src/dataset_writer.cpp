@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <system_error>
+#include <thread>
 
 #include "lathe/dataset.h"
 #include "lathe/error.h"
@@ -18,6 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kPartialPrefix = ".partial-";
+constexpr const char* kCommitted = ".committed";  // whole, to take the place of what is there
+constexpr const char* kMoving = ".moving";        // the same, when what was there is gone
 
 [[noreturn]] void fail(const fs::path& path, const char* action, const std::error_code& why) {
   throw Error(ExitCode::storage,
@@ -41,16 +45,48 @@ bool is_of_dataset(const std::string& name) {
   return name == kDatasetFile || name == kTokenizerFolder || is_shard_name(name);
 }
 
+fs::path without_last_slash(const fs::path& folder) {
+  return folder.has_filename() || !folder.has_parent_path() ? folder : folder.parent_path();
+}
+
 void remove_entry(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
   if (error) fail(path, "remove", error);
 }
 
-void rename_into(const fs::path& file, const fs::path& folder) {
+void rename_entry(const fs::path& from, const fs::path& to) {
   std::error_code error;
-  fs::rename(file, folder / file.filename(), error);
-  if (error) fail(folder / file.filename(), "create", error);
+  fs::rename(from, to, error);
+  if (error) fail(to, "create", error);
+}
+
+void rename_into(const fs::path& file, const fs::path& folder) {
+  rename_entry(file, folder / file.filename());
+}
+
+// Puts a committed dataset in the place of what is there. Killed anywhere in between, it is taken
+// up again by the next call: nothing is removed or moved before what it depends on is on the disk.
+void finish_commit(const fs::path& folder) {
+  if (const fs::path committed = folder / kCommitted; fs::exists(committed)) {
+    remove_entry(folder / kDatasetFile);  // first, so that what it says of the others stays true
+    sync_folder(folder);
+    for (const fs::path& path : entries(folder)) {
+      if (is_of_dataset(path.filename().string())) remove_entry(path);
+    }
+    sync_folder(folder);
+    rename_entry(committed, folder / kMoving);
+    sync_folder(folder);
+  }
+  const fs::path moving = folder / kMoving;
+  if (!fs::exists(moving)) return;
+  for (const fs::path& path : entries(moving)) {
+    if (path.filename() != kDatasetFile) rename_into(path, folder);
+  }
+  sync_folder(folder);
+  if (fs::exists(moving / kDatasetFile)) rename_into(moving / kDatasetFile, folder);
+  sync_folder(folder);
+  remove_entry(moving);
 }
 
 bool is_at(const FileDescriptor& file, const fs::path& path) {
@@ -69,6 +105,8 @@ void check_dataset_folder(const fs::path& folder, bool overwrite) {
   std::error_code ignored;
   if (!fs::exists(folder, ignored)) return;
   if (!fs::is_directory(folder, ignored)) refuse("is a file, must be a folder");
+  // Half of a dataset: DatasetWriter makes a whole one of it, and then is the time to look.
+  if (fs::exists(folder / kCommitted, ignored) || fs::exists(folder / kMoving, ignored)) return;
   bool holds_dataset = false, holds_tokenizer = false;
   for (const fs::path& path : entries(folder)) {
     const std::string name = path.filename().string();
@@ -88,7 +126,8 @@ void check_dataset_folder(const fs::path& folder, bool overwrite) {
   }
 }
 
-DatasetWriter::DatasetWriter(fs::path folder, WhenLocked when_locked) : folder_(std::move(folder)) {
+DatasetWriter::DatasetWriter(const fs::path& folder, WhenLocked when_locked)
+    : folder_(without_last_slash(folder)) {
   while (lock_.number() < 0 || !is_at(lock_, folder_)) {  // who had the lock may have removed it
     make_folders();
     lock_ = FileDescriptor(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -116,15 +155,19 @@ void DatasetWriter::make_folders() {
 // False: a signal came first. Without locks in the file system two processes write into a folder
 // each, and the last one's dataset stays.
 bool DatasetWriter::lock(WhenLocked when_locked) {
-  const int how = LOCK_EX | (when_locked == WhenLocked::refuse ? LOCK_NB : 0);
-  while (::flock(lock_.number(), how) != 0) {
-    if (errno == EINTR && stop_signal() != 0) return false;
+  constexpr auto kBetweenLooks = std::chrono::milliseconds(50);  // for a stop signal
+  while (::flock(lock_.number(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return true;
-    throw Error(ExitCode::usage, fmt::format("--out {}: another process is writing shards there; "
-                                             "wait for it, or give another folder",
-                                             folder_.string()));
+    if (when_locked == WhenLocked::refuse) {
+      throw Error(ExitCode::usage, fmt::format("--out {}: another process is writing shards there; "
+                                               "wait for it, or give another folder",
+                                               folder_.string()));
+    }
+    if (stop_signal() != 0) return false;
+    std::this_thread::sleep_for(kBetweenLooks);
   }
+  finish_commit(folder_);
   for (const fs::path& path : entries(folder_)) {
     if (path.filename().string().starts_with(kPartialPrefix))
       remove_entry(path);  // of a killed process
@@ -135,17 +178,12 @@ bool DatasetWriter::lock(WhenLocked when_locked) {
 void DatasetWriter::commit(const Dataset& dataset, const Tokenizer& tokenizer) {
   save_tokenizer(tokenizer, staging_);
   write_file_atomically(staging_ / kDatasetFile, dataset_text(dataset));
-  remove_entry(folder_ / kDatasetFile);  // first, so that what it says of the others stays true
-  for (const fs::path& path : entries(folder_)) {
-    if (is_of_dataset(path.filename().string())) remove_entry(path);
-  }
+  for (const fs::path& path : made_) sync_folder(path.has_parent_path() ? path.parent_path() : ".");
+  finish_commit(folder_);  // another's: where there are no locks
+  rename_entry(staging_, folder_ / kCommitted);
+  staging_.clear();
   sync_folder(folder_);
-  for (const fs::path& path : entries(staging_)) {
-    if (path.filename() != kDatasetFile) rename_into(path, folder_);
-  }
-  sync_folder(folder_);
-  rename_into(staging_ / kDatasetFile, folder_);
-  sync_folder(folder_);
+  finish_commit(folder_);
 }
 
 DatasetWriter::~DatasetWriter() {

@@ -40,6 +40,18 @@ XXH3_state_t* as_state(void* state) {
   return static_cast<XXH3_state_t*>(state);
 }
 
+// For a file system that cannot exchange names. What is there moves aside first, and back when the
+// new one cannot take its place.
+void replace_in_two_steps(const fs::path& partial, const fs::path& final, const fs::path& removed) {
+  if (::rename(final.c_str(), removed.c_str()) != 0) fail(ExitCode::storage, final, "rename");
+  if (::rename(partial.c_str(), final.c_str()) == 0) return;
+  const std::string reason = std::generic_category().message(errno);
+  const bool is_back = ::rename(removed.c_str(), final.c_str()) == 0;
+  throw Error(ExitCode::storage,
+              fmt::format("{}: cannot rename to: {}{}", final.string(), reason,
+                          is_back ? "" : "; what was there is now " + removed.string()));
+}
+
 }  // namespace
 
 FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
@@ -149,11 +161,7 @@ void publish(const fs::path& partial, const fs::path& final, const fs::path& rem
     if (::rename(partial.c_str(), final.c_str()) != 0) fail(ExitCode::storage, final, "rename to");
   } else if (::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, final.c_str(), RENAME_EXCHANGE) !=
              0) {
-    // A file system that cannot exchange names: move the old one aside first.
-    if (::rename(final.c_str(), removed.c_str()) != 0 ||
-        ::rename(partial.c_str(), final.c_str()) != 0) {
-      fail(ExitCode::storage, final, "rename to");
-    }
+    replace_in_two_steps(partial, final, removed);
   }
   sync_folder(final.parent_path());
 }

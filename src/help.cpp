@@ -142,7 +142,7 @@ std::string main_help() {
   std::string text = version_text();
   text += "Trains GPT-2 from the shell.\n\nUsage: lathe COMMAND [options]\n\n";
   for (const CommandSpec& command : command_table()) {
-    text += fmt::format("  {:<9}{}\n", command.name, command.summary);
+    text += fmt::format("  {:<17}{}\n", command.name, command.summary);
   }
   text += fmt::format("\nExample: {}\n", command_spec(Command::train).example);
   text +=

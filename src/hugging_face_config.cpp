@@ -87,13 +87,14 @@ void check_activation(const ConfigReader& reader) {
 }
 
 // Of what decides how the model computes. What is absent has the value that GPT-2 has.
+// reorder_and_upcast_attn is not of that kind: it is about the order of scaling and about fp32 in
+// the softmax, which Lathe has in any case.
 void check_mathematics(const ConfigReader& reader, const ModelConfig& model) {
   check_activation(reader);
   reader.require("n_inner", 4 * model.channels);
   reader.require("layer_norm_epsilon", kLayerNormEpsilon);
   reader.require("scale_attn_weights", true);
   reader.require("scale_attn_by_inverse_layer_idx", false);
-  reader.require("reorder_and_upcast_attn", false);
   reader.require("add_cross_attention", false);
   reader.require("is_encoder_decoder", false);
   reader.require("pruned_heads", json::object());
@@ -114,6 +115,10 @@ std::vector<std::string> find_dropout(const ConfigReader& reader, const std::str
                       fmt::join(found, ", "))};
 }
 
+std::optional<std::int64_t> begin_of_text(const ModelInfo& info) {
+  return info.begin_of_text ? info.begin_of_text : info.end_of_text;
+}
+
 }  // namespace
 
 HuggingFaceConfig parse_hugging_face_config(std::string_view text, const std::string& source) {
@@ -129,19 +134,23 @@ HuggingFaceConfig parse_hugging_face_config(std::string_view text, const std::st
                                      .vocab = reader.integer(kSizeNames.vocab)},
                            .ties_head = true,
                            .end_of_text = std::nullopt,
+                           .begin_of_text = std::nullopt,
                            .remarks = {}};
   if (const auto problem = find_size_problem(config.model, kSizeNames)) reader.refuse(*problem);
   check_mathematics(reader, config.model);
   const json* ties = reader.find("tie_word_embeddings");
   config.ties_head = ties == nullptr || *ties != false;
   config.end_of_text = reader.token("eos_token_id", config.model.vocab);
+  config.begin_of_text = reader.token("bos_token_id", config.model.vocab);
   config.remarks = find_dropout(reader, source);
   return config;
 }
 
 std::string hugging_face_config_text(const ModelInfo& info, DType type) {
   const ModelConfig& model = info.config;
-  const ordered_json token = info.end_of_text ? ordered_json(*info.end_of_text) : nullptr;
+  const auto token = [](std::optional<std::int64_t> id) {
+    return id ? ordered_json(*id) : ordered_json(nullptr);
+  };
   const ordered_json config = {{"model_type", "gpt2"},
                                {"architectures", {"GPT2LMHeadModel"}},
                                {kSizeNames.vocab, model.vocab},
@@ -159,8 +168,8 @@ std::string hugging_face_config_text(const ModelInfo& info, DType type) {
                                {"resid_pdrop", 0.0},
                                {"scale_attn_weights", true},
                                {"tie_word_embeddings", true},
-                               {"bos_token_id", token},
-                               {"eos_token_id", token},
+                               {"bos_token_id", token(begin_of_text(info))},
+                               {"eos_token_id", token(info.end_of_text)},
                                {"torch_dtype", type == DType::bf16 ? "bfloat16" : "float32"},
                                {"use_cache", true}};
   return config.dump(2) + "\n";
@@ -168,10 +177,8 @@ std::string hugging_face_config_text(const ModelInfo& info, DType type) {
 
 std::string generation_config_text(const ModelInfo& info) {
   ordered_json config = {{"_from_model_config", true}};
-  if (info.end_of_text) {
-    config["bos_token_id"] = *info.end_of_text;
-    config["eos_token_id"] = *info.end_of_text;
-  }
+  if (const auto token = begin_of_text(info)) config["bos_token_id"] = *token;
+  if (info.end_of_text) config["eos_token_id"] = *info.end_of_text;
   return config.dump(2) + "\n";
 }
 

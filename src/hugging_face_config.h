@@ -16,8 +16,9 @@ namespace lathe {
 struct HuggingFaceConfig {
   ModelConfig model;
   bool ties_head;  // tie_word_embeddings: the output head is the token embedding
-  std::optional<std::int64_t> end_of_text;  // eos_token_id
-  std::vector<std::string> remarks;         // what Lathe does not follow, such as dropout
+  std::optional<std::int64_t> end_of_text;    // eos_token_id
+  std::optional<std::int64_t> begin_of_text;  // bos_token_id
+  std::vector<std::string> remarks;           // what Lathe does not follow, such as dropout
 };
 
 // `source`, the file's name, begins every message. Errors: checkpoint.

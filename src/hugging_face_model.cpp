@@ -21,14 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kModelName = "model.safetensors";
-constexpr const char* kIndexName = "model.safetensors.index.json";
 constexpr std::string_view kHead = "lm_head.weight";
-constexpr const char* kTokenizerFiles[] = {
-    "tokenizer.json",          "vocab.json",        "merges.txt", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json",
-};
-
 [[noreturn]] void refuse(const fs::path& path, const std::string& message) {
   throw Error(ExitCode::checkpoint, fmt::format("{}: {}", path.string(), message));
 }
@@ -51,15 +44,15 @@ std::string read_text(const fs::path& path, std::uint64_t most_bytes) {
 class TensorFiles {
  public:
   explicit TensorFiles(const fs::path& folder) : folder_(folder) {
-    if (is_there(folder / kModelName)) {
-      add(kModelName);
-    } else if (is_there(folder / kIndexName)) {
+    if (is_there(folder / kHuggingFaceModel)) {
+      add(kHuggingFaceModel);
+    } else if (is_there(folder / kHuggingFaceIndex)) {
       add_indexed();
     } else {
       refuse(folder, is_there(folder / "pytorch_model.bin")
                          ? "has pytorch_model.bin only; Lathe reads model.safetensors, which "
                            "save_pretrained(..., safe_serialization=True) writes"
-                         : fmt::format("has no {}", kModelName));
+                         : fmt::format("has no {}", kHuggingFaceModel));
     }
   }
 
@@ -90,7 +83,7 @@ class TensorFiles {
 
   void add_indexed() {
     constexpr std::uint64_t kMostBytes = 16 << 20;
-    const fs::path path = folder_ / kIndexName;
+    const fs::path path = folder_ / kHuggingFaceIndex;
     const auto root = parse_json(read_text(path, kMostBytes), path.string(), ExitCode::checkpoint);
     if (!root.is_object() || !root.contains("weight_map") || !root["weight_map"].is_object()) {
       refuse(path, "must be an object with a \"weight_map\" from tensors to files");
@@ -105,7 +98,7 @@ class TensorFiles {
       if (files.emplace(name, files.size()).second) add(name);
       if (const Entry* entry = find(tensor); entry == nullptr || entry->file != files.at(name)) {
         refuse(folder_ / name,
-               fmt::format("has no tensor {}, {} says it has", quote(tensor), kIndexName));
+               fmt::format("has no tensor {}, {} says it has", quote(tensor), kHuggingFaceIndex));
       }
     }
   }
@@ -228,23 +221,10 @@ void check_head(const TensorFiles& files, bool is_tied, const std::string& embed
                      kHead, embedding));
 }
 
-bool has_tokenizer(const fs::path& folder) {
-  return is_there(folder / "tokenizer.json") ||
-         (is_there(folder / "vocab.json") && is_there(folder / "merges.txt"));
-}
-
 }  // namespace
 
 std::vector<fs::path> tensor_files(const fs::path& folder) {
   return TensorFiles(folder).paths();
-}
-
-std::vector<std::string> tokenizer_files(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const char* name : kTokenizerFiles) {
-    if (is_there(folder / name)) names.emplace_back(name);
-  }
-  return names;
 }
 
 std::unique_ptr<ModelSource> open_hugging_face_model(const fs::path& folder) {
@@ -265,6 +245,7 @@ std::unique_ptr<ModelSource> open_hugging_face_model(const fs::path& folder) {
                                   ? fs::absolute(folder).lexically_normal().string()
                                   : "none",
                  .end_of_text = config.end_of_text,
+                 .begin_of_text = config.begin_of_text,
                  .step = std::nullopt,
                  .remarks = config.remarks};
   assume_gpt2_tokens(info);

@@ -63,6 +63,7 @@ std::unique_ptr<ModelSource> open_checkpoint_model(const fs::path& path, Weights
                  .precision = has_masters ? "fp32" : checkpoint.precision,
                  .tokenizer = checkpoint.tokenizer,
                  .end_of_text = std::nullopt,
+                 .begin_of_text = std::nullopt,
                  .step = checkpoint.state.step,
                  .remarks = {}};
   assume_gpt2_tokens(info);
@@ -91,6 +92,7 @@ ModelInfo read_metadata(const SafetensorsReader& reader) {
                  .precision = text("precision"),
                  .tokenizer = usable_tokenizer(text("tokenizer"), reader.path().parent_path()),
                  .end_of_text = std::nullopt,
+                 .begin_of_text = std::nullopt,
                  .step = std::nullopt,
                  .remarks = {}};
   const auto number = [&](const char* name) {
@@ -104,12 +106,18 @@ ModelInfo read_metadata(const SafetensorsReader& reader) {
     return value;
   };
   visit_fields(info.config, [&](const char* name, std::int64_t& value) { value = number(name); });
-  if (reader.metadata().contains(kEndOfText)) info.end_of_text = number(kEndOfText);
   if (info.precision != "fp32" && info.precision != "bf16") {
     refuse(reader.path(), "metadata \"precision\" must be fp32 or bf16");
   }
   if (const auto problem = find_size_problem(info.config, {})) {
     refuse(reader.path(), fmt::format("metadata {}", *problem));
+  }
+  if (reader.metadata().contains(kEndOfText)) {
+    info.end_of_text = number(kEndOfText);
+    if (*info.end_of_text < 0 || *info.end_of_text >= info.config.vocab) {
+      refuse(reader.path(), fmt::format("metadata \"{}\" is {}, must be a token from 0 to {}",
+                                        kEndOfText, *info.end_of_text, info.config.vocab - 1));
+    }
   }
   assume_gpt2_tokens(info);
   return info;

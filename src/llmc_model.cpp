@@ -18,7 +18,6 @@ namespace fs = std::filesystem;
 using Words = std::array<std::int32_t, LlmcHeader::kBytes / sizeof(std::int32_t)>;
 enum Word : std::size_t { magic, version, context, vocab, layers, heads, channels, padded_vocab };
 constexpr std::int32_t kVersionFp32 = 3, kVersionBf16 = 5;
-constexpr std::int64_t kMostVocab = 1 << 20;
 
 // llm.c's order, and our names; of blocks without "blocks.i.".
 struct Name {
@@ -185,6 +184,7 @@ std::unique_ptr<ModelSource> open_llmc_model(const fs::path& path) {
                  .precision = header.type == DType::bf16 ? "bf16" : "fp32",
                  .tokenizer = "none",
                  .end_of_text = std::nullopt,
+                 .begin_of_text = std::nullopt,
                  .step = std::nullopt,
                  .remarks = {}};
   assume_gpt2_tokens(info);

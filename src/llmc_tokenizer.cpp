@@ -46,10 +46,12 @@ Header read_header(const NamedText& file) {
 
 class LlmcTokenizer final : public Tokenizer {
  public:
-  LlmcTokenizer(LlmcVocabulary vocabulary, std::string name)
-      : vocabulary_(std::move(vocabulary)), name_(std::move(name)) {}
+  explicit LlmcTokenizer(NamedText file)
+      : file_(std::move(file)), vocabulary_(parse_llmc_tokenizer(file_)) {}
 
-  std::string name() const override { return name_; }
+  const std::string& text() const { return file_.text; }
+
+  std::string name() const override { return file_.name; }
   std::int64_t vocab() const override { return std::ssize(vocabulary_.tokens); }
   std::int32_t first_token() const override { return vocabulary_.end_of_text; }
   std::optional<std::int32_t> end_of_text() const override { return vocabulary_.end_of_text; }
@@ -61,12 +63,12 @@ class LlmcTokenizer final : public Tokenizer {
     throw Error(ExitCode::usage,
                 fmt::format("--tokenizer {}: llm.c's tokenizer file has no merges and can only "
                             "decode; give gpt2 or a vocab.bpe",
-                            name_));
+                            file_.name));
   }
 
  private:
+  NamedText file_;
   LlmcVocabulary vocabulary_;
-  std::string name_;
 };
 
 }  // namespace
@@ -96,7 +98,12 @@ LlmcVocabulary parse_llmc_tokenizer(const NamedText& file) {
 }
 
 std::shared_ptr<const Tokenizer> llmc_tokenizer(const NamedText& file) {
-  return std::make_shared<LlmcTokenizer>(parse_llmc_tokenizer(file), file.name);
+  return std::make_shared<LlmcTokenizer>(file);
+}
+
+const std::string* llmc_tokenizer_text(const Tokenizer& tokenizer) {
+  const auto* llmc = dynamic_cast<const LlmcTokenizer*>(&tokenizer);
+  return llmc == nullptr ? nullptr : &llmc->text();
 }
 
 }  // namespace lathe

@@ -22,4 +22,8 @@ LlmcVocabulary parse_llmc_tokenizer(const NamedText& file);
 
 std::shared_ptr<const Tokenizer> llmc_tokenizer(const NamedText& file);
 
+// The text of the file that it was made of, which need not be there any more; nullptr: it is
+// another kind of tokenizer.
+const std::string* llmc_tokenizer_text(const Tokenizer& tokenizer);
+
 }  // namespace lathe

@@ -79,7 +79,8 @@ std::optional<std::string> find_size_problem(const ModelConfig& config, const Si
   for (const auto& [name, value, most] :
        {Limit{names.layers, config.layers, 1000}, Limit{names.heads, config.heads, 1024},
         Limit{names.channels, config.channels, 65536},
-        Limit{names.context, config.context, 1 << 20}, Limit{names.vocab, config.vocab, 1 << 20}}) {
+        Limit{names.context, config.context, 1 << 20},
+        Limit{names.vocab, config.vocab, kMostVocab}}) {
     if (value >= 1 && value <= most) continue;
     return fmt::format("{} {}: must be between 1 and {}", name, value, most);
   }

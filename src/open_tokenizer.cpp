@@ -75,20 +75,20 @@ std::string end_of_text_name(const fs::path& folder) {
   return BpeVocabulary{}.end_of_text_name;
 }
 
+// tokenizer.json first: it alone says how text is split and which tokens are special.
 BpeVocabulary read_folder(const fs::path& folder) {
-  const bool has_merges = is_file(folder / "merges.txt");
-  if (has_merges && is_file(folder / "vocab.json")) {
-    return parse_vocabulary(read_named(folder / "vocab.json"), read_named(folder / "merges.txt"),
-                            end_of_text_name(folder));
-  }
   if (is_file(folder / "tokenizer.json")) {
     return parse_tokenizer_json(read_named(folder / "tokenizer.json"), end_of_text_name(folder));
+  }
+  if (is_file(folder / "vocab.json") && is_file(folder / "merges.txt")) {
+    return parse_vocabulary(read_named(folder / "vocab.json"), read_named(folder / "merges.txt"),
+                            end_of_text_name(folder));
   }
   for (const char* file : {"vocab.bpe", "merges.txt"}) {
     if (is_file(folder / file)) return parse_merges(read_named(folder / file));
   }
   refuse(ExitCode::usage, "--tokenizer " + folder.string(),
-         "a folder without a tokenizer: vocab.json and merges.txt, tokenizer.json or vocab.bpe");
+         "a folder without a tokenizer: tokenizer.json, vocab.json and merges.txt, or vocab.bpe");
 }
 
 std::shared_ptr<const Tokenizer> open_file(const NamedText& file) {

@@ -89,8 +89,20 @@ void cut_metrics(const fs::path& folder, std::int64_t resumed_step) {
             [&](std::string_view line) { return is_llmc_line_until(line, resumed_step); });
 }
 
-fs::path prepare(const fs::path& folder, std::optional<std::int64_t> resumed_step) {
+// The lock that is held, or that of a folder made here.
+FolderLock lock_folder(const fs::path& folder, FolderLock lock) {
+  if (lock.is_of_folder()) return lock;
   make_folder(folder);
+  FolderLock made(folder);
+  if (fs::is_empty(folder)) return made;
+  throw Error(ExitCode::usage,
+              fmt::format("--out {}: another process has made a run there meanwhile; give another "
+                          "folder, or --resume to go on with it",
+                          folder.string()));
+}
+
+// A run's folder as it is when its first step comes.
+fs::path prepared(const fs::path& folder, std::optional<std::int64_t> resumed_step) {
   if (resumed_step) {
     cut_metrics(folder, *resumed_step);
   } else {
@@ -132,10 +144,16 @@ bool RunFolder::has_finished(const fs::path& folder) {
   return status != json.end() && *status == "finished";
 }
 
-RunFolder::RunFolder(const RunFolderSpec& spec)
-    : folder_(prepare(spec.folder, spec.resumed_step)),
+FolderLock RunFolder::lock(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::is_directory(folder, ignored) ? FolderLock(folder) : FolderLock();
+}
+
+RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
+    : folder_(spec.folder),
+      lock_(lock_folder(folder_, std::move(lock))),
       quiet_(spec.quiet),
-      metrics_(folder_ / kMetrics, OutputFile::Mode::append),
+      metrics_(prepared(folder_, spec.resumed_step) / kMetrics, OutputFile::Mode::append),
       log_(folder_ / kLog, OutputFile::Mode::append) {
   if (spec.llmc_log) llmc_log_.emplace(folder_ / kLlmcLog, OutputFile::Mode::append);
 }
@@ -228,8 +246,12 @@ void RunFolder::metrics(std::int64_t step,
 }
 
 void RunFolder::say(const std::string& line) {
+  if (!quiet_) return announce(line);
   log_.write(line + "\n");
-  if (quiet_) return;
+}
+
+void RunFolder::announce(const std::string& line) {
+  log_.write(line + "\n");
   std::fputs((line + "\n").c_str(), stdout);
   std::fflush(stdout);
 }

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "strict_json.h"
+#include "utf8.h"
 
 namespace lathe {
 namespace {
@@ -233,6 +234,11 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      std::span<const TensorEntry> tensors,
                                      const std::map<std::string, std::string>& metadata)
     : file_(path) {
+  for (const auto& [key, value] : metadata) {  // a path need not be text
+    if (is_utf8(value)) continue;
+    throw Error(ExitCode::storage, fmt::format("{}: metadata \"{}\" is {}, must be UTF-8",
+                                               path.string(), key, quote(value)));
+  }
   const Header header = make_header(tensors, metadata);
   end_ = kLengthBytes + header.text.size() + header.data_bytes;
   write(store_little_endian(header.text.size()));

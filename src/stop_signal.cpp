@@ -33,11 +33,18 @@ void remember(int signal) {
   }
 }
 
+bool is_ignored(int signal) {
+  struct sigaction action = {};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+// nohup(1) has HUP ignored, and so it stays. INT, which a shell has ignored in what it starts with
+// "&", stops a run all the same.
 void handle(void (*handler)(int)) {
   struct sigaction action = {};
   action.sa_handler = handler;
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
-    sigaction(signal, &action, nullptr);
+    if (signal != SIGHUP || !is_ignored(signal)) sigaction(signal, &action, nullptr);
   }
 }
 

@@ -30,12 +30,13 @@ bool continues_character(char byte) {
   return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
 }
 
-// Nothing when a stop signal comes while a pipe is waited for.
+// Non-blocking, because opening a named pipe without a writer would wait for one, deaf to a stop
+// signal; TextReader::wait() waits for it. Regular files ignore it.
 FileDescriptor open_text(const std::string& path, const std::string& name) {
   for (;;) {
     FileDescriptor file(path == "-" ? ::dup(STDIN_FILENO)
-                                    : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (file.number() >= 0 || (errno == EINTR && stop_signal() != 0)) return file;
+                                    : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (file.number() >= 0) return file;
     if (errno != EINTR) refuse(name, "cannot be opened: " + last_error());
   }
 }
@@ -129,12 +130,16 @@ void TextReader::open() {
   number_ = 1;
 }
 
-// Until a pipe has something to read; false: a stop signal came first. A signal may find another
-// thread than this one, so it is looked for again and again.
+bool TextReader::is_to_stop() const {
+  return stop_signal() != 0 || is_stopped_;
+}
+
+// Until a pipe has something to read; false: it is to stop before. A signal may find another thread
+// than this one, so it is looked for again and again.
 bool TextReader::wait() const {
   constexpr int kMilliseconds = 100;
   pollfd pipe = {.fd = file_.number(), .events = POLLIN, .revents = 0};
-  while (stop_signal() == 0) {
+  while (!is_to_stop()) {
     if (left_ || ::poll(&pipe, 1, kMilliseconds) > 0) return true;
   }
   return false;
@@ -151,7 +156,7 @@ void TextReader::fill(std::size_t bytes) {
     const ssize_t got = ::read(file_.number(), buffer_.data() + begin, most);
     const int error = errno;
     buffer_.resize(begin + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-    if (got < 0 && error == EINTR) continue;
+    if (got < 0 && (error == EINTR || error == EAGAIN)) continue;
     if (got < 0) refuse(source.name, "cannot be read: " + std::generic_category().message(error));
     if (got == 0 && left_) {
       refuse(source.name, fmt::format("ends {} bytes before its size when it was opened; restore "
@@ -222,7 +227,7 @@ std::optional<TextPiece> TextReader::next() {
     std::size_t wanted = spec_.piece_bytes, bytes = 0;
     for (;; wanted = std::max(wanted, 2 * buffer_.size())) {
       fill(wanted);
-      if (stop_signal() != 0) return std::nullopt;
+      if (is_to_stop()) return std::nullopt;
       bytes = cut();
       if (bytes > 0 || at_end_) break;
       if (buffer_.size() >= spec_.longest_piece) {

@@ -2,6 +2,7 @@
 // document are those of its pieces, one after the other, whatever the size of a piece.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -47,7 +48,9 @@ class TextReader {
   // Error(data) that begins with the name of a file that cannot be read.
   explicit TextReader(const TextReaderSpec& spec);
 
-  std::optional<TextPiece> next();  // nullopt: the end, or a stop signal. Error(data).
+  std::optional<TextPiece> next();  // nullopt: the end, a stop signal, or stop(). Error(data).
+
+  void stop() { is_stopped_ = true; }  // from any thread: next() no longer waits for a pipe
 
   std::int64_t bytes_read() const { return bytes_read_; }
   std::optional<std::int64_t> bytes() const { return bytes_; }  // nullopt: not known, a pipe
@@ -66,6 +69,7 @@ class TextReader {
   void add(const std::string& path);
   void split(const Source& whole);
   void open();
+  bool is_to_stop() const;
   bool wait() const;
   void fill(std::size_t bytes);
   std::size_t cut() const;
@@ -83,6 +87,7 @@ class TextReader {
   bool at_document_ = true, at_end_ = false;
   std::int64_t number_ = 1;  // of the line or document that comes next or goes on
 
+  std::atomic<bool> is_stopped_ = false;
   std::int64_t bytes_read_ = 0;
   std::optional<std::int64_t> bytes_ = 0;
 };

@@ -9,6 +9,7 @@
 #include "lathe/error.h"
 #include "lathe/stop_signal.h"
 #include "number_text.h"
+#include "unicode.h"
 #include "write_dataset.h"
 
 namespace lathe {
@@ -35,9 +36,12 @@ class Key {
 
 void add(Key& key, const Tokenizer& tokenizer) {
   key.add(saved_tokenizer_name(tokenizer));
+  key.add(unicode_version());  // which characters are letters decides where words end
   const BpeVocabulary* vocabulary = bpe_vocabulary(tokenizer);
   if (vocabulary == nullptr) return;
+  key.add(std::uint64_t{vocabulary->tokens.size()});
   for (const std::string& token : vocabulary->tokens) key.add(token);
+  key.add(std::uint64_t{vocabulary->merges.size()});
   for (const BpeMerge& merge : vocabulary->merges) {
     key.add(static_cast<std::uint64_t>(merge.left));
     key.add(static_cast<std::uint64_t>(merge.right));
@@ -75,16 +79,32 @@ std::optional<CachedTokens> find(const std::string& key, const CacheSpec& spec,
                                              tokenizer.name(), folder.string())};
 }
 
-std::string make_in(DatasetWriter& writer, const CacheSpec& spec, const Tokenizer& tokenizer) {
+[[noreturn]] void stop(const CacheSpec& spec, const std::string& what) {
+  throw Error(static_cast<ExitCode>(128 + stop_signal()),
+              fmt::format("{}: stopped by signal {}{}", spec.label, stop_signal(), what));
+}
+
+CachedTokens make(const std::string& key, const CacheSpec& spec, const Tokenizer& tokenizer) {
+  constexpr const char* kNothing = " while it was tokenised; nothing is kept";
+  const fs::path folder = spec.folder / key;
   const Clock::time_point start = Clock::now();
+  DatasetWriter writer(folder, DatasetWriter::WhenLocked::wait);
+  if (writer.staging().empty()) stop(spec, kNothing);
+  if (auto found = find(key, spec, tokenizer)) return *std::move(found);
+  if (!spec.is_quiet) {
+    fmt::print("{}: tokenising ({}) into {}\n", spec.label, tokenizer.name(), folder.string());
+    std::fflush(stdout);
+  }
   const auto dataset = write_dataset({.text = spec.text,
                                       .shard_tokens = kShardTokens,
                                       .has_parts = true,
                                       .shows_progress = !spec.is_quiet},
                                      tokenizer, writer);
-  if (!dataset) return "";
-  return fmt::format("tokenised in {:.1f} s",
-                     std::chrono::duration<double>(Clock::now() - start).count());
+  if (!dataset) stop(spec, kNothing);
+  CachedTokens made = find(key, spec, tokenizer).value();
+  made.message += fmt::format(", tokenised in {:.1f} s",
+                              std::chrono::duration<double>(Clock::now() - start).count());
+  return made;
 }
 
 }  // namespace
@@ -110,23 +130,15 @@ CachedTokens find_or_make_tokens(const CacheSpec& spec, const Tokenizer& tokeniz
                     spec.label));
   }
   if (auto found = find(key, spec, tokenizer)) return *std::move(found);
-  const fs::path folder = spec.folder / key;
-  const StopSignalWatch watch;
-  DatasetWriter writer(folder, DatasetWriter::WhenLocked::wait);
-  if (auto found = find(key, spec, tokenizer)) return *std::move(found);
-  if (!spec.is_quiet) {
-    fmt::print("{}: tokenising ({}) into {}\n", spec.label, tokenizer.name(), folder.string());
-    std::fflush(stdout);
+  std::optional<CachedTokens> made;
+  {
+    const StopSignalWatch watch;
+    made = make(key, spec, tokenizer);
   }
-  const std::string how = writer.staging().empty() ? "" : make_in(writer, spec, tokenizer);
-  if (how.empty()) {
-    throw Error(static_cast<ExitCode>(128 + stop_signal()),
-                fmt::format("{}: stopped by signal {} while it was tokenised; nothing is kept",
-                            spec.label, stop_signal()));
+  if (stop_signal() != 0) {  // it came when there was no more text to read
+    stop(spec, fmt::format("; its tokens are kept in {}", made->folder.string()));
   }
-  CachedTokens made = find(key, spec, tokenizer).value();
-  made.message += ", " + how;
-  return made;
+  return *std::move(made);
 }
 
 }  // namespace lathe

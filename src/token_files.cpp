@@ -14,8 +14,11 @@
 #include <utility>
 
 #include "byte_source.h"
+#include "evaluation_file_format.h"
 #include "lathe/error.h"
 #include "lathe/gpt2_tokens.h"
+#include "llmc_model.h"
+#include "llmc_tokenizer.h"
 #include "number_text.h"
 #include "shard_format.h"
 
@@ -46,21 +49,28 @@ DataFormat format_of(const std::string& path, DataFormat asked, const std::strin
 
 // What a number at the start of a file says the file is, when it is no shard of ours.
 std::string identify(std::int32_t magic) {
+  constexpr std::int32_t kLlama3ShardMagic = 20240801;
+  const auto other = [&](const char* kind) {
+    return fmt::format("is an llm.c {} (magic {}), not a token shard ({})", kind, magic,
+                       ShardHeader::kMagic);
+  };
   switch (magic) {
-    case 20240801:
-      return "is a shard of 32-bit Llama tokens (magic 20240801); Lathe reads 16-bit GPT-2 tokens "
-             "(magic 20240520)";
-    case 20240326:
-      return "is an llm.c model checkpoint (magic 20240326), not a token shard (20240520)";
-    case 20240328:
-      return "is an llm.c tokenizer (magic 20240328), not a token shard (20240520)";
-    case 20240522:
-      return "is an llm.c evaluation file (magic 20240522), not a token shard (20240520)";
+    case kLlama3ShardMagic:
+      return fmt::format(
+          "is a shard of 32-bit Llama tokens (magic {}); Lathe reads 16-bit GPT-2 tokens (magic "
+          "{})",
+          magic, ShardHeader::kMagic);
+    case LlmcHeader::kMagic:
+      return other("model checkpoint");
+    case kLlmcTokenizerMagic:
+      return other("tokenizer");
+    case EvaluationHeader::kMagic:
+      return other("evaluation file");
     default:
       return fmt::format(
-          "starts with {}, not with the magic of an llm.c shard, 20240520; if it is raw 16-bit "
-          "tokens, say --data-format nanogpt",
-          magic);
+          "starts with {}, not with the magic of an llm.c shard, {}; if it is raw 16-bit tokens, "
+          "say --data-format nanogpt",
+          magic, ShardHeader::kMagic);
   }
 }
 

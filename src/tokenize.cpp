@@ -6,7 +6,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <exception>
-#include <limits>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -14,6 +13,7 @@
 
 #include "lathe/error.h"
 #include "lathe/stop_signal.h"
+#include "shard_format.h"
 #include "strict_json.h"
 #include "text_reader.h"
 
@@ -161,7 +161,7 @@ class Pipeline {
     Taken taken{.number = pieces_++, .bytes = 0, .piece = {}, .failure = nullptr};
     try {
       auto piece = reader_.next();
-      at_end_ = !piece;
+      if (!piece) at_end_ = true;  // never false again: giving out may have failed meanwhile
       if (at_end_) return std::nullopt;
       taken.piece = std::move(*piece);
       taken.bytes = reader_.bytes_read();
@@ -188,6 +188,7 @@ class Pipeline {
     } catch (...) {
       failure_ = std::current_exception();
       at_end_ = true;
+      reader_.stop();
     }
     ++turn_number_;
     turn_.notify_all();
@@ -215,11 +216,10 @@ bool has_json_lines(const TextSpec& spec, const std::string& path) {
 }
 
 bool tokenize(const TextSpec& spec, const Tokenizer& tokenizer, TokenSink& sink) {
-  constexpr std::int64_t kMostIds = std::numeric_limits<std::uint16_t>::max() + 1;
-  if (tokenizer.vocab() > kMostIds) {
+  if (tokenizer.vocab() > ShardHeader::kMostIds) {
     throw Error(ExitCode::usage,
                 fmt::format("--tokenizer {}: has {} tokens; a shard holds ids below {}",
-                            tokenizer.name(), tokenizer.vocab(), kMostIds));
+                            tokenizer.name(), tokenizer.vocab(), ShardHeader::kMostIds));
   }
   Pipeline(spec, tokenizer, sink).run();
   return stop_signal() == 0;
@@ -276,26 +276,6 @@ Dataset describe_dataset(const TextSpec& spec, const Tokenizer& tokenizer, const
           .train = sink.train(),
           .val = sink.val(),
           .sources = spec.paths};
-}
-
-std::vector<std::uint16_t> tokenize_in_memory(const TextSpec& spec, const Tokenizer& tokenizer,
-                                              Part part) {
-  class MemorySink final : public TokenSink {
-   public:
-    explicit MemorySink(Part wanted) : wanted_(wanted) {}
-    void append(std::span<const std::uint16_t> tokens, Part part) override {
-      if (part == wanted_) tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-    }
-    void progress(const TokenizeProgress&) override {}
-    std::vector<std::uint16_t> take() { return std::move(tokens_); }
-
-   private:
-    Part wanted_;
-    std::vector<std::uint16_t> tokens_;
-  };
-  MemorySink sink(part);
-  tokenize(spec, tokenizer, sink);
-  return sink.take();
 }
 
 }  // namespace lathe

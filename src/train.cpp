@@ -52,8 +52,8 @@ std::string tokenizer_in_run(const std::string& name) {
 class Trainer {
  public:
   // `initial`: what a new run takes its first parameters from, or nullptr.
-  Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
-          const ModelSource* initial);
+  Trainer(const Options& options, FolderLock lock, TrainingData data,
+          std::optional<CheckpointInfo> start, const ModelSource* initial);
 
   int run();
 
@@ -99,8 +99,8 @@ class Trainer {
   std::int64_t trained_tokens_ = 0;  // in this process
 };
 
-Trainer::Trainer(const Options& options, TrainingData data, std::optional<CheckpointInfo> start,
-                 const ModelSource* initial)
+Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
+                 std::optional<CheckpointInfo> start, const ModelSource* initial)
     : options_(options),
       data_(std::move(data)),
       tasks_(open_training_tasks(options, data_)),
@@ -146,7 +146,8 @@ Trainer::Trainer(const Options& options, TrainingData data, std::optional<Checkp
   folder_.emplace(RunFolderSpec{.folder = options_.out,
                                 .resumed_step = start ? std::optional(state_.step) : std::nullopt,
                                 .quiet = options_.quiet,
-                                .llmc_log = options_.llmc_log});
+                                .llmc_log = options_.llmc_log},
+                  std::move(lock));
   folder_->write_config(to_toml(options_));
   if (!start) folder_->write_token_keys(data_.token_keys);
   if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
@@ -185,7 +186,7 @@ int Trainer::run() {
     while (state_.step < end && stop_signal() == 0) {
       follow_profiler();
       log_step(train_step());
-      for (const std::string& message : backend_->take_messages()) folder_->say(message);
+      for (const std::string& message : backend_->take_messages()) folder_->announce(message);
       if (state_.step == end) break;
       if (is_due(options_.val_every)) validate();
       if (is_due(options_.checkpoint_every)) save();
@@ -194,11 +195,11 @@ int Trainer::run() {
     if (stop_signal() == 0) validate();
     save();
     if (stop_signal() != 0) {
-      folder_->say(fmt::format("stopped by signal {} after step {}; go on with --resume",
-                               stop_signal(), state_.step));
+      folder_->announce(fmt::format("stopped by signal {} after step {}; go on with --resume",
+                                    stop_signal(), state_.step));
       finish("stopped", 128 + stop_signal());
     } else if (state_.step < horizon_.steps) {
-      folder_->say(fmt::format("stopped at step {}; go on with --resume", state_.step));
+      folder_->announce(fmt::format("stopped at step {}; go on with --resume", state_.step));
       finish("stopped", 0);
     } else {
       show_sample();
@@ -284,7 +285,7 @@ void Trainer::show_start(double loss) {
   constexpr double kLargeGap = 0.5;
   const double uniform_loss = std::log(static_cast<double>(config_.vocab));
   if (std::abs(loss - uniform_loss) > kLargeGap) {
-    folder_->say(
+    folder_->announce(
         fmt::format("warning: the first loss is {:.3f}, far from ln({}) = {:.3f} of a "
                     "uniform guess",
                     loss, config_.vocab, uniform_loss));
@@ -388,7 +389,7 @@ void Trainer::show_end() {
         fmt::format(" | floor {:.4f} ({:+.1f} %, standard error {:.4f})", *result_.floor,
                     100 * (*result_.val_loss / *result_.floor - 1), *result_.floor_standard_error);
   }
-  folder_->say(line + fmt::format(" | {}", (folder_->path() / result_.checkpoint).string()));
+  folder_->announce(line + fmt::format(" | {}", (folder_->path() / result_.checkpoint).string()));
 }
 
 }  // namespace
@@ -396,6 +397,7 @@ void Trainer::show_end() {
 int train_command(const Options& given) {
   Options options = given;
   RunFolder::check(options.out, options.overwrite, options.resume.has_value());
+  FolderLock lock = RunFolder::lock(options.out);
   std::optional<CheckpointInfo> start = find_start(options);
   const auto initial = start ? std::nullopt : open_initial_model(options);
   resolve(options);
@@ -409,7 +411,7 @@ int train_command(const Options& given) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
     return 0;
   }
-  Trainer trainer(options, std::move(data), std::move(start),
+  Trainer trainer(options, std::move(lock), std::move(data), std::move(start),
                   initial ? initial->source.get() : nullptr);
   return trainer.run();
 }

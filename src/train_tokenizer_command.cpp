@@ -82,7 +82,7 @@ class Watcher final : public TokenSink {
   std::int64_t bytes_ = 0;
 };
 
-void prepare_folder(const Options& options) {
+void check_folder(const Options& options) {
   std::error_code error;
   if (fs::exists(options.out, error) && !fs::is_directory(options.out, error)) {
     throw Error(ExitCode::usage, fmt::format("--out {}: is no folder", options.out));
@@ -94,6 +94,10 @@ void prepare_folder(const Options& options) {
                             "replace the tokenizer in it",
                             options.out));
   }
+}
+
+void make_folder(const Options& options) {
+  std::error_code error;
   fs::create_directories(options.out, error);
   if (error) {
     throw Error(ExitCode::storage,
@@ -133,18 +137,23 @@ void report(const Options& options, const Learned& learned) {
 int train_tokenizer_command(const Options& options) {
   const TextSpec text = text_of_arguments(options, "train-tokenizer", /*validation_fraction=*/0);
   learn_bpe({}, options.vocab);  // a size that cannot be is refused before anything is read
-  prepare_folder(options);
-  watch_stop_signals();
+  check_folder(options);
   const Clock::time_point start = Clock::now();
   SharedCounts words;
   Watcher watcher(!options.quiet);
-  if (!tokenize(text, CountingTokenizer(words), watcher)) {
+  {
+    const StopSignalWatch
+        watch;  // of what tells of it; while merges are learned, a signal just ends
+    tokenize(text, CountingTokenizer(words), watcher);
+  }
+  if (stop_signal() != 0) {
     fmt::print(stderr, "lathe: stopped by signal {}; {} is as it was\n", stop_signal(),
                options.out);
     return 128 + stop_signal();
   }
   const BpeVocabulary learned = learn_bpe(words.counts, options.vocab);
   const auto tokenizer = bpe_tokenizer(learned, options.out);
+  make_folder(options);
   write_tokenizer_files(*tokenizer, options.out);
   report(options, {.bytes = watcher.bytes(),
                    .distinct_words = std::ssize(words.counts),

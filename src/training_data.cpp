@@ -8,6 +8,7 @@
 
 #include "known_tokenizer.h"
 #include "lathe/error.h"
+#include "lathe/stop_signal.h"
 #include "lathe/story_corpus.h"
 #include "token_cache.h"
 #include "write_dataset.h"
@@ -52,6 +53,12 @@ TrainingData embedded_stories(const Options& options) {
   if (!options.val.empty()) {
     throw Error(ExitCode::usage,
                 fmt::format("--val {}: goes with --train, which is missing", options.val.front()));
+  }
+  if (options.tokenizer != "bytes") {
+    throw Error(ExitCode::usage,
+                fmt::format("--tokenizer {}: goes with --train, which is missing: the embedded "
+                            "stories are bytes",
+                            options.tokenizer));
   }
   StoryCorpus stories = make_story_corpus(kTrainStories, kTrainStoryBytes);
   TrainingData data{.train = TokenFiles::from_text(std::move(stories.text), "embedded stories"),
@@ -234,7 +241,10 @@ std::vector<std::uint16_t> first_tokens(const TextSpec& text, const Tokenizer& t
   };
   Sink sink(enough);
   try {
-    tokenize(text, tokenizer, sink);
+    if (!tokenize(text, tokenizer, sink)) {
+      throw Error(static_cast<ExitCode>(128 + stop_signal()),
+                  fmt::format("--val: stopped by signal {} while it was tokenised", stop_signal()));
+    }
   } catch (const HasEnough&) {
     return sink.take();
   }

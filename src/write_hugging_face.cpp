@@ -66,12 +66,12 @@ void copy_whole(const fs::path& from, const fs::path& to) {
   write_text(to, read_file(from, ExitCode::checkpoint));
 }
 
-// What is said when there are none.
+// What is said when there is none. Settings of a tokenizer come along, but are none.
 std::vector<std::string> write_tokenizer(const ModelInfo& info, const fs::path& folder) {
   if (info.format == ModelFormat::hugging_face) {
     const std::vector<std::string> names = tokenizer_files(info.path);
     for (const std::string& name : names) copy_whole(info.path / name, folder / name);
-    if (!names.empty()) return {};
+    if (has_tokenizer(info.path)) return {};
   }
   if (info.tokenizer == "none") {
     return {fmt::format("without tokenizer files: {} does not say what its tokens are",
@@ -91,15 +91,14 @@ std::vector<std::string> write_tokenizer(const ModelInfo& info, const fs::path& 
 std::vector<std::string> write_hugging_face_model(const ModelSource& source, DType type,
                                                   const fs::path& folder) {
   const ModelInfo& info = source.info();
-  constexpr const char* kGenerationConfig = "generation_config.json";
-  write_tensors(source, type, folder / "model.safetensors");
+  write_tensors(source, type, folder / kHuggingFaceModel);
   write_text(folder / kHuggingFaceConfig, hugging_face_config_text(info, type));
   std::error_code ignored;
   if (info.format == ModelFormat::hugging_face &&
-      fs::exists(info.path / kGenerationConfig, ignored)) {
-    copy_whole(info.path / kGenerationConfig, folder / kGenerationConfig);
+      fs::exists(info.path / kHuggingFaceGeneration, ignored)) {
+    copy_whole(info.path / kHuggingFaceGeneration, folder / kHuggingFaceGeneration);
   } else {
-    write_text(folder / kGenerationConfig, generation_config_text(info));
+    write_text(folder / kHuggingFaceGeneration, generation_config_text(info));
   }
   return write_tokenizer(info, folder);
 }

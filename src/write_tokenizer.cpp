@@ -29,13 +29,21 @@ BpeVocabulary vocabulary_of(const Tokenizer& tokenizer) {
   return vocabulary;
 }
 
+// Names of the tokens that stand for no text, by id.
+std::map<std::int32_t, std::string> special_names(const BpeVocabulary& vocabulary) {
+  std::map<std::int32_t, std::string> names = vocabulary.other_names;
+  if (vocabulary.end_of_text) names[*vocabulary.end_of_text] = vocabulary.end_of_text_name;
+  return names;
+}
+
+// A special token may have a text's name: then only tokenizer.json's added_tokens has it.
 json vocab_json(const BpeVocabulary& vocabulary) {
   json ids = json::object();
   for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const std::string& bytes = vocabulary.tokens[id];
     if (!bytes.empty()) ids[symbols_of_bytes(bytes)] = id;
   }
-  if (vocabulary.end_of_text) ids[vocabulary.end_of_text_name] = *vocabulary.end_of_text;
+  for (const auto& [id, name] : special_names(vocabulary)) ids.emplace(name, id);
   return ids;
 }
 
@@ -57,9 +65,9 @@ json tokenizer_json(const BpeVocabulary& vocabulary) {
                            {"trim_offsets", true},
                            {"use_regex", true}};
   json added = json::array();
-  if (vocabulary.end_of_text) {
-    added.push_back({{"id", *vocabulary.end_of_text},
-                     {"content", vocabulary.end_of_text_name},
+  for (const auto& [id, name] : special_names(vocabulary)) {
+    added.push_back({{"id", id},
+                     {"content", name},
                      {"single_word", false},
                      {"lstrip", false},
                      {"rstrip", false},

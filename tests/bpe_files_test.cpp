@@ -16,6 +16,7 @@
 #include "../src/describe.h"
 #include "../src/llmc_tokenizer.h"
 #include "lathe/bpe.h"
+#include "lathe/dataset.h"
 #include "support/error_of.h"
 #include "support/temp_dir.h"
 
@@ -123,6 +124,7 @@ void expect_equal(const BpeVocabulary& a, const BpeVocabulary& b) {
   EXPECT_EQ(a.merges, b.merges);
   EXPECT_EQ(a.end_of_text, b.end_of_text);
   EXPECT_EQ(a.end_of_text_name, b.end_of_text_name);
+  EXPECT_EQ(a.other_names, b.other_names);
 }
 
 TEST(HuggingFaceFiles, AreReadAsTheyWereWritten) {
@@ -134,9 +136,9 @@ TEST(HuggingFaceFiles, AreReadAsTheyWereWritten) {
   EXPECT_EQ(test::read_file(folder / "merges.txt"), kMerges);
   EXPECT_EQ(describe_bpe(folder.path()).at("merges"), 5);
 
-  std::filesystem::remove(folder / "vocab.json");
-  expect_equal(*bpe_vocabulary(*open_tokenizer(folder.path().string())), vocabulary);
   std::filesystem::remove(folder / "tokenizer.json");
+  expect_equal(*bpe_vocabulary(*open_tokenizer(folder.path().string())), vocabulary);
+  std::filesystem::remove(folder / "vocab.json");
   expect_equal(*bpe_vocabulary(*open_tokenizer(folder.path().string())), vocabulary);
   EXPECT_EQ(open_tokenizer(folder / "merges.txt")->name(), folder / "merges.txt");
 }
@@ -151,6 +153,48 @@ TEST(HuggingFaceFiles, HaveBytesAsTokens) {
   EXPECT_EQ(tokenizer->vocab(), 256);
   EXPECT_EQ(tokenizer->end_of_text(), std::nullopt);
   EXPECT_EQ(tokenizer->first_token(), '\n');
+}
+
+// Beside vocab.json and merges.txt, tokenizer.json alone says how text is split.
+TEST(HuggingFaceFiles, OfAFolderTokenizerJsonGoesFirst) {
+  const TempDir folder;
+  const BpeVocabulary vocabulary = parse_merges({.name = "m", .text = kMerges});
+  write_tokenizer_files(*bpe_tokenizer(vocabulary, "m"), folder.path());
+  auto json = nlohmann::json::parse(test::read_file(folder / "tokenizer.json"));
+  // As the Hub has GPT-2's: without what later versions of tokenizers have added.
+  for (const char* key : {"type", "byte_fallback", "ignore_merges"}) json["model"].erase(key);
+  json["pre_tokenizer"].erase("use_regex");
+  json["post_processor"] = {
+      {"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", false}};
+  folder.write("tokenizer.json", json.dump());
+  expect_equal(*bpe_vocabulary(*open_tokenizer(folder.path().string())), vocabulary);
+
+  json["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Digits"}, {"individual_digits", true}}, json["pre_tokenizer"]}}};
+  folder.write("tokenizer.json", json.dump());
+  EXPECT_EQ(error_of([&] { open_tokenizer(folder.path().string()); }),
+            "exit 3: " + folder / "tokenizer.json" +
+                ": pre_tokenizer: must be {\"type\": \"ByteLevel\"}, GPT-2's split pattern");
+}
+
+// Special tokens, also one that has the name of a byte and of an id beyond a gap.
+TEST(HuggingFaceFiles, KeepTheNamesOfTokensWithoutText) {
+  const TempDir folder, saved;
+  write_tokenizer_files(*bpe_tokenizer(parse_merges({.name = "m", .text = kMerges}), "m"),
+                        folder.path());
+  auto json = nlohmann::json::parse(test::read_file(folder / "tokenizer.json"));
+  json["model"]["vocab"]["[\u4e2d]"] = 270;
+  json["added_tokens"].push_back({{"id", 300}, {"content", "<pad>"}, {"special", true}});
+  json["added_tokens"].push_back({{"id", 301}, {"content", "a"}, {"special", true}});
+  const auto tokenizer = open_tokenizer(folder.write("special.json", json.dump()));
+  EXPECT_EQ(tokenizer->vocab(), 302);
+  write_tokenizer_files(*tokenizer, saved.path());
+  const auto opened = open_tokenizer(saved.path().string());
+  EXPECT_TRUE(same_tokens(*opened, *tokenizer));
+  expect_equal(*bpe_vocabulary(*opened), *bpe_vocabulary(*tokenizer));
+  EXPECT_EQ(encode(*opened, "aab"), encode(*tokenizer, "aab"));
 }
 
 // Ids in another order, gaps, an end of text of another name.
@@ -259,6 +303,16 @@ TEST(LlmcTokenizer, OnlyDecodes) {
   EXPECT_EQ(facts.at("tokens_of_partial_characters"), 1);
 }
 
+// Its file may be that of a run which another one replaces.
+TEST(LlmcTokenizer, IsSavedWithoutItsFile) {
+  const TempDir folder;
+  const std::string bytes = llmc_file({20240328, 2, 2, 1}, {"a", "<|endoftext|>"});
+  const auto tokenizer = open_tokenizer(folder.write("tokenizer.bin", bytes));
+  std::filesystem::remove(folder / "tokenizer.bin");
+  save_tokenizer(*tokenizer, folder.path());
+  EXPECT_EQ(test::read_file(folder / "tokenizer.bin"), bytes);
+}
+
 TEST(LlmcTokenizer, IsRefusedWhenItIsNotWhole) {
   const std::string good = llmc_file({20240328, 2, 2, 1}, {"a", "bc"});
   EXPECT_EQ(llmc_error(good), "");
@@ -331,7 +385,7 @@ TEST(OpenTokenizer, SaysWhereToGetGpt2AndChecksIt) {
           "them, or llm.c's tokenizer .bin; there is no such path");
   EXPECT_EQ(error_of([&] { open_tokenizer(home.path().string()); }),
             "exit 2: --tokenizer " + home.path().string() +
-                ": a folder without a tokenizer: vocab.json and merges.txt, tokenizer.json or "
+                ": a folder without a tokenizer: tokenizer.json, vocab.json and merges.txt, or "
                 "vocab.bpe");
   if (const char* data = std::getenv("LATHE_TEST_DATA")) {
     ::setenv("LATHE_GPT2_VOCAB", (std::string(data) + "/gpt2/vocab.bpe").c_str(), 1);

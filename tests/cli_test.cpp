@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "lathe/files.h"
+#include "lathe/folder_lock.h"
 #include "support/process.h"
 #include "support/shards.h"
 #include "support/temp_dir.h"
@@ -165,6 +167,7 @@ const Case kCases[] = {
     {"train --micro-batch 0", 2, {"--micro-batch 0"}},
     {"train --seed -1", 2, {"--seed -1"}},
     {"train --threads 0", 2, {"--threads 0", "from 1"}},
+    {"train --tokenizer gpt2 --out new", 2, {"--tokenizer gpt2", "--train"}},
     {"train --quiet=perhaps", 2, {"--quiet perhaps", "true or false"}},
     {"train --model d13", 2, {"--model d13", "d12, d24, d36, d48"}},
     {"train --precision fp16", 2, {"--precision fp16", "fp32, bf16"}},
@@ -348,6 +351,30 @@ TEST(Cli, PlanWritesNothing) {
   const ProcessResult result = lathe("plan", dir);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_TRUE(fs::is_empty(dir.path()));
+}
+
+// Whoever comes second changes nothing, whatever it would do with the run.
+TEST(Cli, ARunHasOneWriter) {
+  const TempDir dir;
+  const std::string train =
+      "train --layers 1 --heads 1 --channels 8 --context 16 --steps 1 --out run";
+  const ProcessResult made = lathe(train + " --quiet", dir);
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  EXPECT_EQ(made.out.substr(0, 16), "finished 1 steps");
+  const std::string result = read_file(dir / "run/result.json", ExitCode::storage);
+  {
+    const FolderLock other(dir / "run");
+    for (const char* what : {" --overwrite", " --resume --steps 2", " --resume=auto --steps 2"}) {
+      const ProcessResult second = lathe(train + what, dir);
+      EXPECT_EQ(second.exit_code, 2) << what;
+      EXPECT_EQ(second.err,
+                "lathe: --out run: another process is writing there; wait for it or stop it, or "
+                "give another folder\n");
+    }
+    EXPECT_EQ(read_file(dir / "run/result.json", ExitCode::storage), result);
+  }
+  const ProcessResult after = lathe("train --resume --steps 2 --out run", dir);
+  EXPECT_EQ(after.exit_code, 0) << after.err;
 }
 
 class CliSample : public testing::Test {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <set>
 #include <utility>
 
 #include "lathe/bf16.h"
@@ -74,18 +75,17 @@ TEST_F(Convert, KeepsEveryBit) {
     const std::string t = type;
     write_hugging_face_folder(at(t + "/hf"), model, {.type = type});
     folder_.write(t + "/llmc.bin", llmc_model_bytes(model, {.version = version}));
-    const std::string tensors = "/model.safetensors";
     // Hugging Face and llm.c, there and back by way of Lathe, and by way of each other.
     ASSERT_EQ(convert(t + "/hf", t + "/a.safetensors"), "");
     ASSERT_EQ(convert(t + "/a.safetensors", t + "/a"), "");
-    EXPECT_TRUE(file(t + "/a" + tensors) == file(t + "/hf" + tensors));
+    EXPECT_TRUE(file(t + "/a/model.safetensors") == file(t + "/hf/model.safetensors"));
     ASSERT_EQ(convert(t + "/llmc.bin", t + "/b.safetensors"), "");
     ASSERT_EQ(convert(t + "/b.safetensors", t + "/b.bin"), "");
     EXPECT_TRUE(file(t + "/b.bin") == file(t + "/llmc.bin"));
     ASSERT_EQ(convert(t + "/hf", t + "/c.bin"), "");
     EXPECT_TRUE(file(t + "/c.bin") == file(t + "/llmc.bin"));
     ASSERT_EQ(convert(t + "/c.bin", t + "/d"), "");
-    EXPECT_TRUE(file(t + "/d" + tensors) == file(t + "/hf" + tensors));
+    EXPECT_TRUE(file(t + "/d/model.safetensors") == file(t + "/hf/model.safetensors"));
   }
 }
 
@@ -193,7 +193,7 @@ TEST_F(Convert, ReplacesNothingUnasked) {
             "exit 2: --out " + at("other") + ": exists; --overwrite replaces it");
   EXPECT_EQ(convert("hf", "other", {"--overwrite"}),
             "exit 2: --out " + at("other") +
-                ": holds no model of Hugging Face, --overwrite does not replace it");
+                ": holds other files than a model's (notes.txt); --overwrite does not remove them");
   EXPECT_EQ(convert("hf", "other", {"--to=llmc", "--overwrite"}),
             "exit 2: --out " + at("other") + ": is a folder, the model is a file");
   EXPECT_EQ(convert("hf", "a.bin", {"--to=hf", "--overwrite"}),
@@ -203,9 +203,9 @@ TEST_F(Convert, ReplacesNothingUnasked) {
   EXPECT_EQ(convert("hf", "empty"), "");
   EXPECT_EQ(convert("hf", "a.bin", {"--overwrite"}), "");
   EXPECT_GT(file("a.bin").size(), 1024u);
-  folder_.write("empty/stale.txt", "x");
+  folder_.write("empty/added_tokens.json", "{}");
   EXPECT_EQ(convert("hf", "empty", {"--overwrite"}), "");
-  EXPECT_FALSE(fs::exists(at("empty/stale.txt")));
+  EXPECT_FALSE(fs::exists(at("empty/added_tokens.json")));
   EXPECT_EQ(convert("hf", "made/on/the/way.bin"), "");
   EXPECT_EQ(convert("hf", "weights", {"--to=lathe"}), "");
   EXPECT_EQ(open_model(at("weights"), Weights::in_use)->info().format, ModelFormat::lathe);
@@ -216,6 +216,145 @@ TEST_F(Convert, ReplacesNothingUnasked) {
   // A model onto itself.
   EXPECT_EQ(convert("hf", "hf", {"--overwrite", "--precision=bf16"}), "");
   EXPECT_EQ(open_model(at("hf"), Weights::in_use)->info().precision, "bf16");
+}
+
+std::set<std::string> names_in(const fs::path& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    names.insert(entry.path().filename().string());
+  }
+  return names;
+}
+
+// Many programs have a file that is called config.json.
+TEST_F(Convert, RemovesNoFileThatIsNotOfAModel) {
+  write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 5), {});
+  const auto error = [&](const std::string& out) {
+    const std::string message = convert("hf", out, {"--overwrite"});
+    return message.substr(0, message.find("; --overwrite"));
+  };
+  const auto holds = [&](const std::string& out, const std::string& name) {
+    return "exit 2: --out " + at(out) + ": holds other files than a model's (" + name + ")";
+  };
+  folder_.write("project/config.json", "{}");
+  folder_.write("project/src/main.c", "mine");
+  folder_.write("project/thesis.txt", "mine");
+  EXPECT_EQ(error("project"), holds("project", "src"));
+  fs::remove_all(at("project/src"));
+  EXPECT_EQ(error("project/"), holds("project", "thesis.txt"));
+  fs::remove(at("project/thesis.txt"));
+  const std::string no_model =
+      "exit 2: --out " + at("project") + ": holds no model of Hugging Face";
+  EXPECT_EQ(error("project"), no_model);
+  folder_.write("project/config.json", "mine");
+  EXPECT_EQ(error("project"), no_model);
+  EXPECT_EQ(names_in(at("project")), std::set<std::string>{"config.json"});
+  write_hugging_face_folder(at("model"), random_plain_model(kOdd, 6), {});
+  for (const std::string name :
+       {"vocab.json/", "model-1-of-2.txt", "model-00001-of-2", "model-a-of-b.safetensors",
+        "optimizer.safetensors", ".hidden", "pytorch_model.bin", "README.md"}) {
+    folder_.write("model/" + name + (name.back() == '/' ? "mine" : ""), "mine");
+    const std::string entry = name.back() == '/' ? name.substr(0, name.size() - 1) : name;
+    EXPECT_EQ(error("model"), holds("model", entry));
+    fs::remove_all(at("model/" + entry));
+  }
+  for (const char* name : {"model-00001-of-00002.safetensors", "model.safetensors.index.json",
+                           "generation_config.json", "vocab.json", "merges.txt", "tokenizer.json",
+                           "tokenizer_config.json", "special_tokens_map.json"}) {
+    folder_.write("model/" + std::string(name), "");
+  }
+  EXPECT_EQ(error("model"), "");
+  EXPECT_EQ(names_in(at("model")),
+            (std::set<std::string>{"config.json", "generation_config.json", "model.safetensors"}));
+}
+
+// The folder stays the one it was: someone may stand in it.
+TEST_F(Convert, FillsAnEmptyFolderHoweverItIsNamed) {
+  write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 5), {});
+  folder_.write("hf/vocab.json", "{}");
+  folder_.write("hf/merges.txt", "");
+  const fs::path before = fs::current_path();
+  for (const std::string name : {".", "./", "../here", "../here/."}) {
+    fs::create_directory(at("here"));
+    fs::current_path(at("here"));
+    const std::vector<std::string> arguments = {"../hf", "--out", name};
+    testing::internal::CaptureStdout();
+    EXPECT_EQ(error_of([&] { convert_command(parse_options(Command::convert, arguments, {})); }),
+              "");
+    std::fflush(stdout);
+    testing::internal::GetCapturedStdout();
+    EXPECT_EQ(names_in("."),
+              (std::set<std::string>{"config.json", "generation_config.json", "merges.txt",
+                                     "model.safetensors", "vocab.json"}));
+    fs::current_path(before);
+    EXPECT_EQ(open_model(at("here"), Weights::in_use)->info().config, kOdd);
+    EXPECT_EQ(names_in(folder_.path()), (std::set<std::string>{"here", "hf"}));
+    fs::remove_all(at("here"));
+  }
+}
+
+TEST_F(Convert, NamesAMountPointBeforeItWrites) {
+  write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 5), {});
+  const std::vector<std::string> arguments = {at("hf"), "--out", "/proc"};
+  EXPECT_EQ(error_of([&] { convert_command(parse_options(Command::convert, arguments, {})); }),
+            "exit 2: --out /proc: is where a file system is mounted, which cannot be replaced; "
+            "name a folder in it");
+}
+
+// What a run leaves that is killed where names cannot change places.
+TEST_F(Convert, PutsBackWhatAKilledRunMovedAside) {
+  const PlainModel mine = random_plain_model(kOdd, 6);
+  write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 5), {});
+  write_hugging_face_folder(at(".a.removed"), mine, {});
+  EXPECT_EQ(convert("hf", "a"), "exit 2: --out " + at("a") + ": exists; --overwrite replaces it");
+  EXPECT_EQ(names_in(folder_.path()), (std::set<std::string>{"a", "hf"}));
+  write_hugging_face_folder(at("plain"), mine, {});
+  EXPECT_TRUE(file("a/model.safetensors") == file("plain/model.safetensors"));
+  // The new one has come as far as its name: what it replaced goes.
+  fs::rename(at("plain"), at(".a.removed"));
+  EXPECT_EQ(convert("hf", "a", {"--overwrite"}), "");
+  EXPECT_TRUE(file("a/model.safetensors") == file("hf/model.safetensors"));
+  EXPECT_EQ(names_in(folder_.path()), (std::set<std::string>{"a", "hf"}));
+  // Someone else's folder of that name.
+  folder_.write(".a.removed/thesis.txt", "mine");
+  EXPECT_EQ(convert("hf", "a", {"--overwrite"}), "");
+  EXPECT_EQ(file(".a.removed/thesis.txt"), "mine");
+}
+
+TEST_F(Convert, SaysThatATokenizersSettingsAreNoTokenizer) {
+  write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 4), {});
+  folder_.write("hf/tokenizer_config.json", "{}");
+  ASSERT_EQ(convert("hf", "out"), "");
+  EXPECT_EQ(err_,
+            "lathe: without tokenizer files: " + at("hf") + " does not say what its tokens are\n");
+  EXPECT_EQ(file("out/tokenizer_config.json"), "{}");
+}
+
+TEST_F(Convert, KeepsTheTokensThatBeginAndEndATextApart) {
+  write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 4), {});
+  json config = hugging_face_config(kOdd);
+  const auto ends = [&](const std::string& name) {
+    const json written = json::parse(file(name));
+    return std::pair(written.value("bos_token_id", json()), written.value("eos_token_id", json()));
+  };
+  for (const auto& [bos, written] : std::vector<std::pair<json, json>>{{5, 5}, {0, 0}, {61, 7}}) {
+    config["bos_token_id"] = bos;
+    folder_.write("hf/config.json", config.dump());
+    ASSERT_EQ(convert("hf", "out", {"--overwrite"}), "");
+    EXPECT_EQ(ends("out/config.json"), std::pair(written, json(7))) << bos;
+    EXPECT_EQ(ends("out/generation_config.json"), std::pair(written, json(7))) << bos;
+  }
+}
+
+TEST_F(Convert, RefusesATokenizersPathThatNoHeaderCanHold) {
+  const std::string folder = "h\xff";
+  write_hugging_face_folder(at(folder), random_plain_model(kOdd, 4), {});
+  folder_.write(folder + "/vocab.json", "{}");
+  folder_.write(folder + "/merges.txt", "");
+  EXPECT_EQ(convert(folder, "a.safetensors"), "exit 6: " + at(".a.safetensors.partial") +
+                                                  ": metadata \"tokenizer\" is \"" +
+                                                  at("h\\ufffd") + "\", must be UTF-8");
+  EXPECT_FALSE(fs::exists(at("a.safetensors")));
 }
 
 TEST_F(Convert, LeavesNothingHalfWritten) {

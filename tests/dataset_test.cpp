@@ -289,6 +289,12 @@ TEST_F(TokenizeCommand, LeavesEverythingAsItWasWhenItFails) {
                                          "train_000003.bin", "val_000000.bin"}));
 }
 
+TEST_F(TokenizeCommand, ATokenizerOfAWrongTextIsNotBegun) {
+  dir_.write("a.jsonl", "{}\n");
+  EXPECT_EQ(lathe("train-tokenizer --vocab 300 --out t a.jsonl").exit_code, 3);
+  EXPECT_FALSE(fs::exists(dir_ / "t"));
+}
+
 // A pipe that never ends: only a signal ends the work on it.
 TEST_F(TokenizeCommand, ASignalLeavesNothing) {
   dir_.write("a.txt", std::string(5000, 'a'));
@@ -400,6 +406,17 @@ TEST_F(TrainOnText, ARunKeepsItsTokenizerWhereverItIsMoved) {
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(only_folder_in("elsewhere/token-cache").filename(),
             only_folder_in("runs/token-cache").filename());
+}
+
+// A run saves its tokenizer, which must be the same when it is read again.
+TEST_F(TrainOnText, GoesOnWithSpecialTokensOfAnyName) {
+  auto json = read_json("tokenizer/tokenizer.json");
+  json["added_tokens"].push_back({{"id", 300}, {"content", "<pad>"}, {"special", true}});
+  dir_.write("pad.json", json.dump());
+  ASSERT_EQ(train("--train book.txt --tokenizer pad.json --out runs/a").exit_code, 0);
+  const ProcessResult result = lathe("train --resume --out runs/a --steps 3 --threads 1");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  only_folder_in("runs/token-cache");
 }
 
 TEST_F(TrainOnText, AChangedTextDoesNotGoOn) {

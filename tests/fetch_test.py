@@ -29,8 +29,10 @@ class Remote:
     """A file of the server, and how it is served."""
 
     def __init__(self, content, breaks_off_after=(), takes_ranges=True, announced_sha256=None,
-                 answers=()):
+                 answers=(), redirects_to=None, says_length=True):
         self.content = content
+        self.redirects_to = redirects_to  # an address
+        self.says_length = says_length
         self.breaks_off_after = list(breaks_off_after)  # bytes, of one transfer after the other
         self.takes_ranges = takes_ranges
         self.announced_sha256 = announced_sha256
@@ -69,6 +71,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not remote:
             self.send_error(404)
             return None
+        if remote.redirects_to:
+            self.send_response(302)
+            self.send_header("Location", remote.redirects_to)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
         if asked and remote.takes_ranges and first >= len(remote.content):
             self.send_error(416)
             return None
@@ -76,7 +84,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if asked and remote.takes_ranges:
             size = len(remote.content)
             self.send_header("Content-Range", f"bytes {first}-{size - 1}/{size}")
-        self.send_header("Content-Length", str(len(remote.content) - first))
+        if remote.says_length:
+            self.send_header("Content-Length", str(len(remote.content) - first))
         if remote.announced_sha256:
             self.send_header("X-Linked-ETag", f'"{remote.announced_sha256}"')
         return remote
@@ -143,6 +152,17 @@ class FetchTest(unittest.TestCase):
         done, path = self.fetch(remote)
         self.assert_fetched(done, path, remote.content)
         self.assertEqual(remote.sent[-1], (500, 500))
+
+    def test_a_redirection_does_not_say_how_long_a_file_is(self):
+        for content in (b"content" * 1000, b""):
+            self.server.files["elsewhere"] = Remote(content, says_length=False)
+            done, path = self.fetch(Remote(b"", redirects_to="/elsewhere"))
+            self.assert_fetched(done, path, content)
+            path.unlink()
+
+    def test_an_empty_file(self):
+        done, path = self.fetch(Remote(b""))
+        self.assert_fetched(done, path, b"")
 
     def test_a_server_without_ranges_starts_over(self):
         remote = Remote(b"0123456789" * 100, breaks_off_after=[100], takes_ranges=False)

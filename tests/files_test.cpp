@@ -156,6 +156,15 @@ TEST(InputFile, NoticesThatAFileHasShrunk) {
             "exit 3: " + path + ": ends at byte 7, where 2 more should be");
 }
 
+TEST(Publish, PutsBackWhatItCannotReplace) {
+  const TempDir folder;
+  const std::string path = folder.write("model.bin", "before");
+  EXPECT_EQ(error_of([&] { publish(folder / "none", path, folder / "removed"); }),
+            "exit 6: " + path + ": cannot rename to: No such file or directory");
+  EXPECT_EQ(test::read_file(path), "before");
+  EXPECT_EQ(names_in(folder.path()), std::set<std::string>{"model.bin"});
+}
+
 TEST(SyncFolder, NamesAFolderThatIsNotThere) {
   const TempDir folder;
   sync_folder(folder.path());

@@ -10,6 +10,7 @@
 
 #include "../src/hugging_face.h"
 #include "../src/hugging_face_config.h"
+#include "../src/lathe_model.h"
 #include "../src/llmc_model.h"
 #include "lathe/bf16.h"
 #include "lathe/fp16.h"
@@ -45,7 +46,8 @@ std::vector<float> read_rows(const ModelSource& source, const ParameterRows& row
   return values;
 }
 
-// All parameters, whole and row by row, in both types. The values are such that no type rounds.
+// All parameters, whole in both types, row by row, and a strip of rows from the middle. The values
+// are such that no type rounds.
 void expect_holds(const fs::path& path, const PlainModel& model) {
   const auto source = open_model(path, Weights::in_use);
   EXPECT_EQ(source->info().config, model.config);
@@ -63,6 +65,10 @@ void expect_holds(const fs::path& path, const PlainModel& model) {
       by_rows.insert(by_rows.end(), values.begin(), values.end());
     }
     EXPECT_EQ(by_rows, expected);
+    if (spec.shape[0] < 3) continue;
+    const auto row = std::ssize(expected) / spec.shape[0];
+    EXPECT_EQ(read_rows(*source, {&spec, 1, 2}, DType::fp32),
+              std::vector<float>(expected.begin() + row, expected.begin() + 3 * row));
   }
 }
 
@@ -158,6 +164,7 @@ TEST(HuggingFaceConfig, FollowsWhatItUnderstands) {
   config.update({{"n_inner", 84},
                  {"activation_function", "gelu_pytorch_tanh"},
                  {"tie_word_embeddings", false},
+                 {"reorder_and_upcast_attn", true},
                  {"eos_token_id", {1, 2}},
                  {"of the future", {{"a", nullptr}}},
                  {"attn_pdrop", 0.1},
@@ -194,8 +201,6 @@ TEST(HuggingFaceConfig, RefusesWhatWouldBeAnotherModel) {
        R"("scale_attn_weights" is "false", Lathe's GPT-2 needs "true")"},
       {"scale_attn_by_inverse_layer_idx", true,
        R"("scale_attn_by_inverse_layer_idx" is "true", Lathe's GPT-2 needs "false")"},
-      {"reorder_and_upcast_attn", true,
-       R"("reorder_and_upcast_attn" is "true", Lathe's GPT-2 needs "false")"},
       {"add_cross_attention", true,
        R"("add_cross_attention" is "true", Lathe's GPT-2 needs "false")"},
       {"pruned_heads",
@@ -365,13 +370,77 @@ TEST(Llmc, RefusesWhatItDoesNotUnderstand) {
   EXPECT_EQ(open_error(folder.write("model.bin", good + "x")).substr(0, 6), "exit 4");
 }
 
+// A safetensors file with `before` in its header replaced by `after`.
+std::string with_header(const std::string& file, const std::string& before,
+                        const std::string& after) {
+  std::uint64_t length = 0;
+  std::memcpy(&length, file.data(), 8);
+  std::string header = file.substr(8, length);
+  const std::string tensors = file.substr(8 + length);
+  const std::size_t at = header.find(before);
+  EXPECT_NE(at, header.npos) << before;
+  if (at != header.npos) header.replace(at, before.size(), after);
+  std::string bytes(8, '\0');
+  length = header.size();
+  std::memcpy(bytes.data(), &length, 8);
+  return bytes + header + tensors;
+}
+
 TEST(LatheModelFile, RefusesWhatItDoesNotUnderstand) {
   const TempDir folder;
   write_hugging_face_folder(folder / "hf", random_plain_model(kOdd, 5), {});
-  const std::string path = folder / "hf/model.safetensors";
-  EXPECT_EQ(open_error(path),
-            "exit 4: " + path + ": not written by Lathe; of a Hugging Face model name the folder");
+  const std::string theirs = folder / "hf/model.safetensors";
+  EXPECT_EQ(open_error(theirs), "exit 4: " + theirs +
+                                    ": not written by Lathe; of a Hugging Face model name the "
+                                    "folder");
   EXPECT_EQ(open_error(folder.write("empty", "")).substr(0, 6), "exit 4");
+
+  const std::string path = folder / "model.safetensors";
+  write_lathe_model(*open_model(folder / "hf", Weights::in_use), DType::fp32, path);
+  const std::string good = read_file(path);
+  EXPECT_EQ(open_error(path), "");
+  EXPECT_EQ(open_model(path, Weights::in_use)->info().end_of_text, 7);
+  struct Change {
+    std::string before, after, message;
+  };
+  const std::string no_model = "no model of Lathe: its metadata has no ";
+  const std::vector<Change> changes = {
+      {R"("format":"lathe",)", "", no_model + R"("format")"},
+      {R"("precision":"fp32",)", "", no_model + R"("precision")"},
+      {R"("tokenizer":"none",)", "", no_model + R"("tokenizer")"},
+      {R"("layers":"2",)", "", no_model + R"("layers")"},
+      {R"("fp32")", R"("fp16")", R"(metadata "precision" must be fp32 or bf16)"},
+      {R"("layers":"2")", R"("layers":"2 ")", R"(metadata "layers" must be a whole number)"},
+      {R"("layers":"2")", R"("layers":"2x")", R"(metadata "layers" must be a whole number)"},
+      {R"("layers":"2")", R"("layers":"")", R"(metadata "layers" must be a whole number)"},
+      {R"("layers":"2")", R"("layers":"99999999999999999999")",
+       R"(metadata "layers" must be a whole number)"},
+      {R"("layers":"2")", R"("layers":"-2")", "metadata layers -2: must be between 1 and 1000"},
+      {R"("vocab":"61")", R"("vocab":"1048577")",
+       "metadata vocab 1048577: must be between 1 and 1048576"},
+      {R"("heads":"3")", R"("heads":"2")",
+       "metadata heads 2: does not divide channels 21; 1, 3, 7, 21 would"},
+      {R"("end_of_text":"7")", R"("end_of_text":"-1")",
+       R"(metadata "end_of_text" is -1, must be a token from 0 to 60)"},
+      {R"("end_of_text":"7")", R"("end_of_text":"61")",
+       R"(metadata "end_of_text" is 61, must be a token from 0 to 60)"},
+      {R"("end_of_text":"7")", R"("end_of_text":"7.0")",
+       R"(metadata "end_of_text" must be a whole number)"},
+      {R"("final_ln.bias")", R"("final_ln.bios")", R"(has no tensor "final_ln.bias")"},
+      {"[63,21]", "[21,63]",
+       R"(tensor "blocks.0.attention.qkv.weight" is (21, 63), the model's is (63, 21))"},
+      {R"("dtype":"F32")", R"("dtype":"I32")",
+       R"(tensor "token_embedding.weight" is I32, must be F32, BF16 or F16)"},
+  };
+  const std::string start = "exit 4: " + path + ": ";
+  for (const auto& [before, after, message] : changes) {
+    folder.write("model.safetensors", with_header(good, before, after));
+    EXPECT_EQ(open_error(path), start + message);
+  }
+  for (const char* token : {R"("end_of_text":"0")", R"("end_of_text":"60")"}) {
+    folder.write("model.safetensors", with_header(good, R"("end_of_text":"7")", token));
+    EXPECT_EQ(open_error(path), "") << token;
+  }
 }
 
 TEST(Fp16, EveryValueIsExact) {

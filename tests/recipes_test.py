@@ -71,6 +71,8 @@ class RecipesTest(unittest.TestCase):
                 self.assertEqual(plan["parameters"], parameters)
                 self.assertEqual(plan["steps"], expected["steps"])
                 self.assertLess(plan["memory_bytes"]["total"], 0.9 * 80e9)
+                told = f"{plan['memory_bytes']['total'] / 1e9:.1f} GB (lathe plan)"
+                self.assertIn(f"GPU memory: {told}", (SCRIPTS / f"gpt2_{recipe}.sh").read_text())
 
     def read(self, recipe, name):
         return (self.runs / "dry" / f"gpt2_{recipe}" / "run" / name).read_text()

@@ -2,14 +2,19 @@
 // the tokens are those of each whole document, which the tests encode and divide for themselves.
 #include "lathe/tokenize.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <atomic>
+#include <chrono>
 #include <csignal>
-
 #include <filesystem>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../src/text_reader.h"
@@ -18,6 +23,7 @@
 #include "support/file_size_limit.h"
 #include "support/shards.h"
 #include "support/temp_dir.h"
+#include "support/tokenize_in_memory.h"
 #include "support/word_tokenizer.h"
 
 namespace lathe::test {
@@ -241,6 +247,67 @@ TEST_F(Tokenize, AWrongLineIsNamed) {
   EXPECT_EQ(error("{\"text\": \"\xff\"}\n"), start + "not valid JSON at byte 11");
 }
 
+class CountingTokenizer final : public Tokenizer {
+ public:
+  std::string name() const override { return "counting"; }
+  std::int64_t vocab() const override { return 1; }
+  std::int32_t first_token() const override { return 0; }
+  std::optional<std::int32_t> end_of_text() const override { return std::nullopt; }
+  std::string_view bytes(std::int32_t) const override { return ""; }
+  std::unique_ptr<Encoder> make_encoder() const override {
+    return std::make_unique<CountingEncoder>(encoded_);
+  }
+  int encoded() const { return encoded_; }
+
+ private:
+  class CountingEncoder final : public Encoder {
+   public:
+    explicit CountingEncoder(std::atomic<int>& encoded) : encoded_(encoded) {}
+    void encode(std::string_view, std::vector<std::int32_t>&) override { ++encoded_; }
+
+   private:
+    std::atomic<int>& encoded_;
+  };
+
+  mutable std::atomic<int> encoded_ = 0;
+};
+
+// One thread waits for text when what the other one gives out fails: then it reads no more, whether
+// there is more or not.
+TEST_F(Tokenize, AFailureEndsTheReading) {
+  class FailingSink final : public TokenSink {
+   public:
+    void append(std::span<const std::uint16_t>, Part) override {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));  // the other one reads
+      has_failed = true;
+      throw Error(ExitCode::storage, "full");
+    }
+    void progress(const TokenizeProgress&) override {}
+    std::atomic<bool> has_failed = false;
+  };
+  TextSpec spec = spec_of({dir_ / "pipe"});
+  ASSERT_EQ(::mkfifo(spec.paths[0].c_str(), 0600), 0);
+  const FileDescriptor reader(::open(spec.paths[0].c_str(), O_RDONLY | O_NONBLOCK));  // no SIGPIPE
+  spec.piece_bytes = 6;
+  spec.threads = 2;
+  FailingSink sink;
+  std::promise<void> ended;
+  const std::jthread writer([&, has_ended = ended.get_future()] {
+    OutputFile pipe(spec.paths[0], OutputFile::Mode::append);
+    pipe.write("words words ");  // a piece, and another that has not ended
+    while (!sink.has_failed) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::string text;
+    for (int i = 0; i < 5000; ++i) text += "words ";
+    pipe.write(text);
+    EXPECT_EQ(has_ended.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  });
+  const CountingTokenizer tokenizer;
+  EXPECT_EQ(error_of([&] { tokenize(spec, tokenizer, sink); }), "exit 6: full");
+  ended.set_value();
+  EXPECT_LT(tokenizer.encoded(), 10);
+}
+
 TEST_F(Tokenize, FilesThatCannotBeReadAreNamed) {
   const auto error = [&](const std::string& path) {
     return error_of([&] { tokens(spec_of({dir_.write("a.txt", "text"), path})); });
@@ -440,6 +507,34 @@ TEST_F(Shards, AStopSignalEndsTheWork) {
   EXPECT_FALSE(tokenize(spec, kWords, stopper));
   EXPECT_EQ(stopper.pieces, 3);
   EXPECT_EQ(stop_signal(), SIGTERM);
+  watch_stop_signals();  // forgets it
+}
+
+// What nohup(1) does.
+TEST_F(Shards, AHangupThatIsIgnoredStaysSo) {
+  ASSERT_NE(std::signal(SIGHUP, SIG_IGN), SIG_ERR);
+  {
+    const StopSignalWatch watch;
+    std::raise(SIGHUP);
+    EXPECT_EQ(stop_signal(), 0);
+  }
+  std::raise(SIGHUP);  // would end the tests
+  EXPECT_EQ(std::signal(SIGHUP, SIG_DFL), SIG_IGN);
+}
+
+// Opened by a thread that no signal finds.
+TEST_F(Shards, AStopSignalEndsTheWaitForAWriterOfAPipe) {
+  const StopSignalWatch watch;
+  const std::string pipe = dir_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  auto piece = std::async(std::launch::async, [&] {
+    return TextReader({.paths = {pipe}, .lines = std::nullopt, .document_separator = ""}).next();
+  });
+  EXPECT_EQ(piece.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  std::raise(SIGTERM);
+  EXPECT_EQ(piece.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+  const FileDescriptor writer(::open(pipe.c_str(), O_RDWR | O_NONBLOCK));  // if it still waits
+  EXPECT_FALSE(piece.get());
   watch_stop_signals();  // forgets it
 }
 

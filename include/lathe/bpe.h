@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,7 +27,8 @@ struct BpeVocabulary {
   std::vector<std::string> tokens;  // the bytes of each id; "" for one that stands for no text
   std::vector<BpeMerge> merges;     // by rank
   std::optional<std::int32_t> end_of_text;
-  std::string end_of_text_name = "<|endoftext|>";  // in files
+  std::string end_of_text_name = "<|endoftext|>";        // in files
+  std::map<std::int32_t, std::string> other_names = {};  // of other tokens that stand for no text
 };
 
 // `name` is what the tokenizer is called. Every byte must be a token.

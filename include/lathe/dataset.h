@@ -60,20 +60,23 @@ bool same_tokens(const Tokenizer& a, const Tokenizer& b);
 // files of another origin that a pattern for shards would match. Error(usage), naming --out.
 void check_dataset_folder(const std::filesystem::path& folder, bool overwrite);
 
-// Writes a dataset: first into a hidden folder, then all of it at once in the place of an earlier
-// one. Only one process at a time does that in a folder, where its file system has locks.
+// Writes a dataset: first into a hidden folder, then in the place of an earlier one. A process that
+// is killed in between leaves the earlier one or, where the new one was whole, what the next writer
+// makes the new one of. Only one process at a time does that in a folder, where its file system has
+// locks.
 class DatasetWriter {
  public:
   enum class WhenLocked { refuse, wait };
 
-  // Makes the folder. Errors: storage, also for a folder that another process is writing to. While
-  // it waits it may be stopped by a signal: then staging() is empty.
-  DatasetWriter(std::filesystem::path folder, WhenLocked when_locked);
+  // Makes the folder, and finishes what a killed process has committed there. Errors: storage;
+  // usage for a folder that another process is writing to. While it waits it may be stopped by a
+  // signal: then staging() is empty.
+  DatasetWriter(const std::filesystem::path& folder, WhenLocked when_locked);
   DatasetWriter(const DatasetWriter&) = delete;
   DatasetWriter& operator=(const DatasetWriter&) = delete;
   ~DatasetWriter();  // removes what was not committed, and folders made for it
 
-  const std::filesystem::path& staging() const { return staging_; }  // where to write the shards
+  const std::filesystem::path& staging() const { return staging_; }  // for shards, until commit()
 
   void commit(const Dataset& dataset, const Tokenizer& tokenizer);
 

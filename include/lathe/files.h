@@ -73,8 +73,9 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 
 // Gives what was written and synced as `partial` the name `final`, in the same folder. What had
 // that name, a file or a folder, changes places with it where the file system can, so that at no
-// moment there is none, and is left for the caller under the name `partial` or `removed`. Errors:
-// storage.
+// moment there is none, and is left for the caller under the name `partial` or `removed`. Where it
+// cannot and a kill comes between, `removed` is what there is. Errors: storage; `final` is what it
+// was, or the message says where that is.
 void publish(const std::filesystem::path& partial, const std::filesystem::path& final,
              const std::filesystem::path& removed);
 

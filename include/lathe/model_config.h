@@ -11,6 +11,9 @@
 
 namespace lathe {
 
+// The largest vocabulary that a model may have, with and without padding rows.
+inline constexpr std::int64_t kMostVocab = 1 << 20;
+
 struct ModelConfig {
   std::int64_t layers;    // L
   std::int64_t heads;     // H, divides channels

@@ -26,11 +26,12 @@ struct ModelInfo {
   ModelFormat format;
   std::filesystem::path path;  // of a run, its newest checkpoint
   ModelConfig config;
-  std::string precision;                    // fp32 | bf16: what holds its values exactly
-  std::string tokenizer;                    // as --tokenizer names it; "none": not known
-  std::optional<std::int64_t> end_of_text;  // the token between texts, where the file says so
-  std::optional<std::int64_t> step;         // of a checkpoint
-  std::vector<std::string> remarks;         // lines for the user: what of the file is not followed
+  std::string precision;                      // fp32 | bf16: what holds its values exactly
+  std::string tokenizer;                      // as --tokenizer names it; "none": not known
+  std::optional<std::int64_t> end_of_text;    // the token between texts, where the file says so
+  std::optional<std::int64_t> begin_of_text;  // where the file names it; else end_of_text is both
+  std::optional<std::int64_t> step;           // of a checkpoint
+  std::vector<std::string> remarks;  // lines for the user: what of the file is not followed
 };
 
 // Rows [first, first + count) of a parameter; of a vector, elements.

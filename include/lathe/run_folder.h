@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lathe/files.h"
+#include "lathe/folder_lock.h"
 
 namespace lathe {
 
@@ -52,6 +53,10 @@ class RunFolder {
   // what to do with it. Changes nothing.
   static void check(const std::filesystem::path& folder, bool overwrite, bool resumes);
 
+  // Keeps other processes out of the folder until the lock goes; of none while there is no folder.
+  // Error(usage) when another process writes there.
+  static FolderLock lock(const std::filesystem::path& folder);
+
   // Whether result.json says so.
   static bool has_finished(const std::filesystem::path& folder);
 
@@ -59,8 +64,9 @@ class RunFolder {
   static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
 
   // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
-  // `resumed_step`. Errors: storage.
-  explicit RunFolder(const RunFolderSpec& spec);
+  // `resumed_step`. `lock` is what lock() gave before the folder was looked at. Errors: storage,
+  // and usage where another process has made the folder since.
+  RunFolder(const RunFolderSpec& spec, FolderLock lock);
 
   const std::filesystem::path& path() const { return folder_; }
   void write_config(const std::string& toml);
@@ -75,10 +81,12 @@ class RunFolder {
   void main_accuracy(std::int64_t step, double accuracy);
   // Any others, by name.
   void metrics(std::int64_t step, const std::vector<std::pair<std::string, double>>& values);
-  void say(const std::string& line);  // to log.txt and, unless quiet, stdout
+  void say(const std::string& line);       // to log.txt and, unless quiet, stdout
+  void announce(const std::string& line);  // to both: warnings and the end
 
  private:
   std::filesystem::path folder_;
+  FolderLock lock_;
   bool quiet_;
   OutputFile metrics_, log_;
   std::optional<OutputFile> llmc_log_;

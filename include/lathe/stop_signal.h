@@ -3,8 +3,8 @@
 
 namespace lathe {
 
-// From here on TERM, INT, HUP, USR1, USR2 and XCPU are remembered. A second one, half a second
-// later, ends the process at once.
+// From here on TERM, INT, HUP, USR1, USR2 and XCPU are remembered; HUP is not where the process has
+// begun with it ignored (nohup). A second one, half a second later, ends the process at once.
 void watch_stop_signals();
 
 // Watches as long as it lives; then a signal ends the process again.

@@ -86,8 +86,4 @@ class ShardSink : public TokenSink {
 // What a folder of shards made from this text is.
 Dataset describe_dataset(const TextSpec& spec, const Tokenizer& tokenizer, const ShardSink& sink);
 
-// The tokens of one part of texts, in memory.
-std::vector<std::uint16_t> tokenize_in_memory(const TextSpec& spec, const Tokenizer& tokenizer,
-                                              Part part);
-
 }  // namespace lathe

@@ -30,7 +30,8 @@ void cut(const std::filesystem::path& path) {
   const RunFolder resumed({.folder = path.parent_path(),
                            .resumed_step = kResumedStep,
                            .quiet = true,
-                           .llmc_log = false});
+                           .llmc_log = false},
+                          RunFolder::lock(path.parent_path()));
 }
 
 }  // namespace

@@ -9,13 +9,14 @@
 #include "describe.h"
 #include "fuzz_file.h"
 #include "lathe/tokenize.h"
+#include "support/tokenize_in_memory.h"
 
 namespace lathe {
 namespace {
 
 std::vector<std::uint16_t> read(const std::filesystem::path& path, bool lines, Part part) {
   constexpr double kValidationFraction = 0.1;
-  return tokenize_in_memory({.paths = {path.string()},
+  return test::tokenize_in_memory({.paths = {path.string()},
                              .lines = lines,
                              .text_field = "text",
                              .validation_fraction = kValidationFraction,
