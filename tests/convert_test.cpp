@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include "lathe/bf16.h"
 #include "lathe/checkpoint.h"
@@ -405,7 +406,8 @@ TEST(InitFrom, GivesARunItsSizes) {
 // A model whose file says something of its tokenizer, and no values.
 class NamedModel final : public ModelSource {
  public:
-  NamedModel(ModelInfo info, const std::string& tokenizer) : ModelSource(named(info, tokenizer)) {}
+  NamedModel(ModelInfo info, const std::string& tokenizer)
+      : ModelSource(named(std::move(info), tokenizer)) {}
   void read(const ParameterRows&, DType, std::span<std::byte>) const override {}
 
  private:

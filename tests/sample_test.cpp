@@ -187,9 +187,9 @@ TEST(NumbersText, ShowsTokensThatStandForNothingKnown) {
 // The model of a folder that says nothing of a tokenizer, sampled by `lathe sample`.
 class SampleCommand : public testing::Test {
  protected:
-  void write(const ModelConfig& config, std::optional<int> end_of_text) {
-    test::write_hugging_face_folder(path_, test::random_plain_model(config, 3), {});
-    auto json = test::hugging_face_config(config);
+  void write(const test::PlainModel& model, std::optional<int> end_of_text) {
+    test::write_hugging_face_folder(path_, model, {});
+    auto json = test::hugging_face_config(model.config);
     json["eos_token_id"] = end_of_text ? nlohmann::json(*end_of_text) : nlohmann::json();
     folder_.write("hf/config.json", json.dump());
   }
@@ -217,9 +217,10 @@ class SampleCommand : public testing::Test {
 };
 
 TEST_F(SampleCommand, BeginsAndEndsWithTheModelsOwnEndOfText) {
-  const ModelConfig config = {.layers = 2, .heads = 2, .channels = 16, .context = 16, .vocab = 30};
+  const test::PlainModel model = test::random_plain_model(
+      {.layers = 2, .heads = 2, .channels = 16, .context = 16, .vocab = 30}, 3);
   for (const int end : {7, 11, 29}) {
-    write(config, end);
+    write(model, end);
     EXPECT_EQ(sample({"--temperature=0", "--max-tokens=1"}).at("tokens"),
               nlohmann::json({likeliest(Tokens{end})}));
     const nlohmann::json ended = sample({"--temperature=1000", "--max-tokens=3000"});
@@ -230,33 +231,39 @@ TEST_F(SampleCommand, BeginsAndEndsWithTheModelsOwnEndOfText) {
         sample({"--temperature=1000", "--max-tokens=3000", "--no-stop-at-end"}).at("tokens").size(),
         3000u);
   }
-  write(config, std::nullopt);
+  write(model, std::nullopt);
   EXPECT_EQ(sample({"--temperature=1000", "--max-tokens=3000"}).at("ended_by"), "max_tokens");
 }
 
 // The model's own, and not that of the tokenizer beside it.
 TEST_F(SampleCommand, PrefersTheModelsEndOfTextToTheTokenizers) {
-  const ModelConfig config = {.layers = 2, .heads = 2, .channels = 16, .context = 16, .vocab = 300};
+  const test::PlainModel model = test::random_plain_model(
+      {.layers = 2, .heads = 2, .channels = 16, .context = 16, .vocab = 300}, 3);
   nlohmann::json vocab = {{"th", 256}, {"<|endoftext|>", 257}};
   for (const std::string& byte : byte_vocabulary().tokens) {
     vocab[symbols_of_bytes(byte)] = static_cast<unsigned char>(byte[0]);
   }
   folder_.write("hf/vocab.json", vocab.dump());
   folder_.write("hf/merges.txt", "t h\n");
-  write(config, 9);
+  write(model, 9);
   const Tokens tokens = sample({"--temperature=1000", "--max-tokens=20000"}).at("tokens");
   EXPECT_EQ(tokens.back(), 9);
-  write(config, std::nullopt);
+  write(model, std::nullopt);
   const Tokens others = sample({"--temperature=1000", "--max-tokens=20000"}).at("tokens");
   EXPECT_EQ(others.back(), 257);
 }
 
+// Of a model for which a token's place says most of the next one.
 TEST_F(SampleCommand, SeesAllPositionsOfTheModel) {
   constexpr std::int32_t kFirst = 5;
-  write({.layers = 1, .heads = 2, .channels = 16, .context = 1040, .vocab = 50}, kFirst);
+  const ModelConfig config = {
+      .layers = 1, .heads = 2, .channels = 16, .context = 1040, .vocab = 50};
+  test::PlainModel model = test::random_plain_model(config, 3);
+  for (float& value : model.parameters.at("position_embedding.weight")) value *= 64;
+  write(model, kFirst);
   Tokens tokens = sample({"--temperature=0", "--max-tokens=1039", "--no-stop-at-end"}).at("tokens");
   tokens.insert(tokens.begin(), kFirst);
-  for (std::size_t at = 1020; at < tokens.size(); at += 3) {
+  for (std::size_t at = 1020; at < tokens.size(); ++at) {
     EXPECT_EQ(tokens[at], likeliest(std::span(tokens).first(at))) << at;
   }
 }

@@ -287,25 +287,29 @@ TEST_F(Tokenize, AFailureEndsTheReading) {
   };
   TextSpec spec = spec_of({dir_ / "pipe"});
   ASSERT_EQ(::mkfifo(spec.paths[0].c_str(), 0600), 0);
-  const FileDescriptor reader(::open(spec.paths[0].c_str(), O_RDONLY | O_NONBLOCK));  // no SIGPIPE
+  const FileDescriptor reader(
+      ::open(spec.paths[0].c_str(), O_RDONLY | O_NONBLOCK));  // so that no writer gets a SIGPIPE
   spec.piece_bytes = 6;
   spec.threads = 2;
-  FailingSink sink;
-  std::promise<void> ended;
-  const std::jthread writer([&, has_ended = ended.get_future()] {
-    OutputFile pipe(spec.paths[0], OutputFile::Mode::append);
-    pipe.write("words words ");  // a piece, and another that has not ended
-    while (!sink.has_failed) std::this_thread::yield();
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    std::string text;
-    for (int i = 0; i < 5000; ++i) text += "words ";
-    pipe.write(text);
-    EXPECT_EQ(has_ended.wait_for(std::chrono::seconds(5)), std::future_status::ready);
-  });
-  const CountingTokenizer tokenizer;
-  EXPECT_EQ(error_of([&] { tokenize(spec, tokenizer, sink); }), "exit 6: full");
-  ended.set_value();
-  EXPECT_LT(tokenizer.encoded(), 10);
+  for (const int more_words : {0, 5000}) {
+    SCOPED_TRACE(more_words);
+    FailingSink sink;
+    std::promise<void> ended;
+    const std::jthread writer([&, has_ended = ended.get_future()] {
+      OutputFile pipe(spec.paths[0], OutputFile::Mode::append);
+      pipe.write("words words ");  // a piece, and another that has not ended
+      while (!sink.has_failed) std::this_thread::yield();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::string text;
+      for (int i = 0; i < more_words; ++i) text += "words ";
+      pipe.write(text);
+      EXPECT_EQ(has_ended.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+    });
+    const CountingTokenizer tokenizer;
+    EXPECT_EQ(error_of([&] { tokenize(spec, tokenizer, sink); }), "exit 6: full");
+    ended.set_value();
+    EXPECT_LT(tokenizer.encoded(), 10);
+  }
 }
 
 TEST_F(Tokenize, FilesThatCannotBeReadAreNamed) {
@@ -404,8 +408,9 @@ class Shards : public Tokenize {
     for (std::size_t at = 0; at < tokens.size(); at += shard_tokens, ++number) {
       const auto count = std::min(shard_tokens, tokens.size() - at);
       const std::string digits = std::to_string(1'000'000 + number).substr(1);
-      files.emplace_back(prefix + "_" + digits + ".bin",
-                         shard_bytes(std::span(tokens).subspan(at, count)));
+      std::string name = prefix;
+      name.append("_").append(digits).append(".bin");
+      files.emplace_back(name, shard_bytes(std::span(tokens).subspan(at, count)));
     }
     std::ranges::sort(files);
   }
