@@ -11,7 +11,7 @@ struct EvaluationHeader {
   static constexpr std::int64_t kBytes = 1024;  // the rest of them is not looked at
   static constexpr std::int32_t kMostExamples = 65535;
   static constexpr std::int32_t kMostExampleBytes = 65535;  // its size is a word
-  static constexpr std::uint16_t kExampleStart = 65535;  // so no token has this id
+  static constexpr std::uint16_t kExampleStart = 65535;     // so no token has this id
 
   std::int32_t magic = kMagic, version = kVersion, examples = 0;
   std::int32_t longest_example = 0;  // bytes

@@ -17,11 +17,11 @@ namespace {
 std::vector<std::uint16_t> read(const std::filesystem::path& path, bool lines, Part part) {
   constexpr double kValidationFraction = 0.1;
   return test::tokenize_in_memory({.paths = {path.string()},
-                             .lines = lines,
-                             .text_field = "text",
-                             .validation_fraction = kValidationFraction,
-                             .threads = 1},
-                            *byte_tokenizer(), part);
+                                   .lines = lines,
+                                   .text_field = "text",
+                                   .validation_fraction = kValidationFraction,
+                                   .threads = 1},
+                                  *byte_tokenizer(), part);
 }
 
 // A byte is a token, and of plain text none is lost between the parts.
