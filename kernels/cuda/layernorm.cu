@@ -1,7 +1,8 @@
 // LayerNorm (Ba et al. 2016). A warp takes a row, in both directions, and keeps it in registers. In
 // the backward pass a block takes some rows, whose number depends on the shape alone, and leaves
 // its own sums for d_gain and d_bias; these are then added in the order of the blocks. Rows that no
-// registers hold or that are no whole 16 bytes are read as often as needed.
+// registers hold or that are no whole 16 bytes are read as often as needed, by a block in the
+// backward pass.
 #include <algorithm>
 
 #include "cuda_backend.h"
@@ -187,39 +188,54 @@ __global__ void __launch_bounds__(kBackwardThreads, Packs <= 4 ? 4 : 2)
   }
 }
 
-// Rows of any length and address, one after another. Thread t takes columns t, t +
-// kBackwardThreads, ... and keeps their sums in shared memory.
-template <class E>
+// Rows of any length, one after another, in packs of W: 1 for rows of any address. Thread t takes
+// packs t, t + kBackwardThreads, ... and keeps their columns' sums in shared memory, where those of
+// the k-th column of every pack stand side by side.
+template <class E, int W>
 __global__ void __launch_bounds__(kBackwardThreads) layernorm_backward_any(Backward<E> op) {
+  using P = Pack<E, W>;
   extern __shared__ float gain_sums[];
   float* bias_sums = gain_sums + op.C;
-  const std::int64_t first = threadIdx.x;
-  for (std::int64_t c = first; c < op.C; c += kBackwardThreads) gain_sums[c] = bias_sums[c] = 0;
+  const std::int64_t first = threadIdx.x, packs = op.C / W;
+  for (std::int64_t c = first; c < 2 * op.C; c += kBackwardThreads) gain_sums[c] = 0;
+  const auto* gains = reinterpret_cast<const P*>(op.gain);
   const std::int64_t begin = blockIdx.x * op.rows, end = min(op.N, begin + op.rows);
   for (std::int64_t n = begin; n < end; ++n) {
-    const E *x = op.x + n * op.C, *d_out = op.d_out + n * op.C;
+    const auto* x = reinterpret_cast<const P*>(op.x + n * op.C);
+    const auto* d_out = reinterpret_cast<const P*>(op.d_out + n * op.C);
     const float mean = op.mean[n], rstd = op.rstd[n];
     float g_sum = 0, gy_sum = 0;
-    for (std::int64_t c = first; c < op.C; c += kBackwardThreads) {
-      const float g = widen(d_out[c]) * widen(op.gain[c]);
-      g_sum += g;
-      gy_sum += g * ((widen(x[c]) - mean) * rstd);
+    for (std::int64_t i = first; i < packs; i += kBackwardThreads) {
+      const P x_pack = x[i], d_pack = d_out[i], gain = gains[i];
+      for (int k = 0; k < W; ++k) {
+        const float g = widen(d_pack.values[k]) * widen(gain.values[k]);
+        g_sum += g;
+        gy_sum += g * ((widen(x_pack.values[k]) - mean) * rstd);
+      }
     }
     const float g_mean = block_sum<kBackwardThreads>(g_sum) / static_cast<float>(op.C);
     const float gy_mean = block_sum<kBackwardThreads>(gy_sum) / static_cast<float>(op.C);
-    for (std::int64_t c = first; c < op.C; c += kBackwardThreads) {
-      const float d = widen(d_out[c]), y = (widen(x[c]) - mean) * rstd;
-      gain_sums[c] += d * y;
-      bias_sums[c] += d;
-      const float d_normal = rstd * (d * widen(op.gain[c]) - g_mean - y * gy_mean);
-      const float residual = op.d_residual == nullptr ? 0 : widen(op.d_residual[n * op.C + c]);
-      op.d_x[n * op.C + c] = narrow<E>(residual + d_normal);
+    for (std::int64_t i = first; i < packs; i += kBackwardThreads) {
+      const P x_pack = x[i], d_pack = d_out[i], gain = gains[i];
+      P result{};
+      if (op.d_residual != nullptr) {
+        result = reinterpret_cast<const P*>(op.d_residual + n * op.C)[i];
+      }
+      for (int k = 0; k < W; ++k) {
+        const float d = widen(d_pack.values[k]), y = (widen(x_pack.values[k]) - mean) * rstd;
+        gain_sums[k * packs + i] += d * y;
+        bias_sums[k * packs + i] += d;
+        const float d_normal = rstd * (d * widen(gain.values[k]) - g_mean - y * gy_mean);
+        result.values[k] = narrow<E>(widen(result.values[k]) + d_normal);
+      }
+      reinterpret_cast<P*>(op.d_x + n * op.C)[i] = result;
     }
   }
+  __syncthreads();
   float* sums = op.sums + blockIdx.x * 2 * op.C;
   for (std::int64_t c = first; c < op.C; c += kBackwardThreads) {
-    sums[c] = gain_sums[c];
-    sums[op.C + c] = bias_sums[c];
+    sums[c] = gain_sums[c % W * packs + c / W];
+    sums[op.C + c] = bias_sums[c % W * packs + c / W];
   }
 }
 
@@ -265,9 +281,11 @@ void start(const LayerNormBackward& op, const Backward<E>& operands, std::int64_
   const auto start_packs = [&]<int Packs>(std::integral_constant<int, Packs>) {
     start(layernorm_backward<E, kWide, Packs>, kBackwardWarps * sizeof(WarpSums<kWide, Packs>));
   };
-  if (!is_wide(operands.C, {op.d_x, op.d_out, op.d_residual, op.x, op.gain}) ||
-      !with_packs(operands.C / kWide, start_packs)) {
-    start(layernorm_backward_any<E>, static_cast<std::size_t>(2 * operands.C) * sizeof(float));
+  const auto sums_bytes = static_cast<std::size_t>(2 * operands.C) * sizeof(float);
+  if (!is_wide(operands.C, {op.d_x, op.d_out, op.d_residual, op.x, op.gain})) {
+    start(layernorm_backward_any<E, 1>, sums_bytes);
+  } else if (!with_packs(operands.C / kWide, start_packs)) {
+    start(layernorm_backward_any<E, kWide>, sums_bytes);
   }
 }
 
