@@ -1,11 +1,10 @@
 // Model files of Lathe: metadata and tensors.
-#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
-#include <vector>
 
 #include "fuzz_file.h"
 #include "lathe_model.h"
+#include "use_file.h"
 
 namespace lathe {
 namespace {
@@ -16,12 +15,7 @@ void read_all(const std::filesystem::path& path) {
   if (info.end_of_text && (*info.end_of_text < 0 || *info.end_of_text >= info.config.vocab)) {
     throw std::logic_error("the end of a text is no token");
   }
-  for (const ParameterSpec& spec : parameter_specs(info.config)) {
-    for_each_rows(spec, [&](const ParameterRows& rows) {
-      std::vector<std::byte> values(static_cast<std::size_t>(rows.elements() * 4));
-      source->read(rows, DType::fp32, values);
-    });
-  }
+  fuzz::read_values(*source);
 }
 
 }  // namespace
