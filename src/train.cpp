@@ -166,6 +166,7 @@ int Trainer::run() {
                            options_.precision, result_.parameters));
   if (options_.device == "auto" && !uses_gpu(options_)) folder_->say(why_no_gpu() + ": on the CPU");
   for (const std::string& message : data_.messages) folder_->say(message);
+  for (const std::string& warning : data_.warnings) folder_->announce(warning);
   folder_->say(data_.summary);
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
@@ -173,7 +174,7 @@ int Trainer::run() {
   if (initial_) {
     folder_->say(
         fmt::format("starts from {}: {}", initial_->path.string(), title(initial_->format)));
-    for (const std::string& remark : initial_->remarks) folder_->say(remark);
+    for (const std::string& remark : initial_->remarks) folder_->announce(remark);
   }
   if (!is_new_) {
     folder_->say(fmt::format("resumed at step {}", state_.step));
@@ -397,7 +398,7 @@ void check_tokens(const InitialModel& initial, TrainingData& data) {
   require_tokenizer(initial, data);
   if (!data.tokenizer) return;
   const std::string warning = warning_of_other_tokens(initial.source->info(), *data.tokenizer);
-  if (!warning.empty()) data.messages.push_back(warning);
+  if (!warning.empty()) data.warnings.push_back(warning);
 }
 
 }  // namespace

@@ -197,8 +197,8 @@ TEST_F(MistakenFiles, AModelGoesOnWithItsOwnTokens) {
   refuse(train + "--init-from wordy --train book.txt --tokenizer bytes --out next --quiet", 2,
          {"--init-from wordy", "the data's of bytes; leave out --tokenizer"});
   const std::string warning = "warning: wordy/checkpoints/step-00000001 has learned the tokens of ";
-  const ProcessResult other =
-      succeed(train + "--init-from wordy --train sums.txt --tokenizer numbers --out other_words");
+  const ProcessResult other = succeed(
+      train + "--init-from wordy --train sums.txt --tokenizer numbers --out other_words --quiet");
   EXPECT_NE(other.out.find(warning), std::string::npos) << other.out;
   EXPECT_NE(other.out.find("the data's are those of numbers"), std::string::npos) << other.out;
   const ProcessResult same =

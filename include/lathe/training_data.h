@@ -29,6 +29,7 @@ struct TrainingData {
   std::shared_ptr<const Tokenizer> tokenizer;     // nullptr: not known, or not on this machine
   std::string summary;                            // one line for the log
   std::vector<std::string> messages;              // and more of them
+  std::vector<std::string> warnings = {};         // said to a quiet user too
   std::map<std::string, std::string> token_keys;  // of tokens.json (docs/formats.md)
 };
 
