@@ -23,7 +23,7 @@ cmake -S . -B "$database" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLATHE_PRECOMPILE
 common=$( (cat .clang-tidy CMakeLists.txt; find include src kernels -name '*.h' | sort | xargs cat) |
   sha256sum | cut -c1-16)
 # Those that are compiled: kernels/cuda is not without nvcc.
-for file in src/*.cpp kernels/*/*.cpp; do
+for file in src/*.cpp src/*/*.cpp kernels/*/*.cpp; do
   grep -q "\"$PWD/$file\"" "$database/compile_commands.json" || continue
   own=$(sha256sum <"$file" | cut -c1-16)
   stamp=$stamps/${file//\//_}.$common.$own

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes src/unicode_ranges.cpp: the characters that GPT-2's split pattern tells apart.
+"""Writes src/tokenizer/unicode_ranges.cpp: the characters that GPT-2's split pattern tells apart.
 
 Letters are the general categories L*, numbers N*, white space the property White_Space, which is
 Z* with six controls. The version of Unicode is that of the regex-syntax crate in the tiktoken that
@@ -12,7 +12,7 @@ import pathlib
 import unicodedata2
 
 VERSION = "16.0.0"
-OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "src" / "unicode_ranges.cpp"
+OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "src" / "tokenizer" / "unicode_ranges.cpp"
 WHITE_CONTROLS = {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85}
 COLUMNS = 100
 

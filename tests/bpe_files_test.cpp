@@ -11,14 +11,14 @@
 #include <random>
 #include <set>
 
-#include "../src/bpe_files.h"
-#include "../src/bpe_merge.h"
-#include "../src/describe.h"
-#include "../src/llmc_tokenizer.h"
+#include "commands/describe.h"
 #include "lathe/bpe.h"
 #include "lathe/dataset.h"
 #include "support/error_of.h"
 #include "support/temp_dir.h"
+#include "tokenizer/bpe_files.h"
+#include "tokenizer/bpe_merge.h"
+#include "tokenizer/llmc_tokenizer.h"
 
 namespace lathe {
 namespace {

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "../src/progress_bar.h"
-#include "../src/token_cache.h"
+#include "data/progress_bar.h"
+#include "data/token_cache.h"
 #include "lathe/bpe.h"
 #include "lathe/shard_writer.h"
 #include "support/error_of.h"

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "../src/token_cache.h"
+#include "data/token_cache.h"
 #include "lathe/dataset.h"
 #include "lathe/files.h"
 #include "support/error_of.h"

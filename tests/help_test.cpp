@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../src/option_table.h"
+#include "options/option_table.h"
 #include "support/temp_dir.h"
 
 namespace lathe {

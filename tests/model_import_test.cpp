@@ -8,13 +8,13 @@
 #include <map>
 #include <numeric>
 
-#include "../src/hugging_face.h"
-#include "../src/hugging_face_config.h"
-#include "../src/lathe_model.h"
-#include "../src/llmc_model.h"
 #include "lathe/bf16.h"
 #include "lathe/fp16.h"
 #include "lathe/model_files.h"
+#include "model_files/hugging_face.h"
+#include "model_files/hugging_face_config.h"
+#include "model_files/lathe_model.h"
+#include "model_files/llmc_model.h"
 #include "support/error_of.h"
 #include "support/golden.h"
 #include "support/plain_model.h"

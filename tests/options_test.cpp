@@ -8,11 +8,11 @@
 #include <limits>
 #include <variant>
 
-#include "../src/option_numbers.h"
-#include "../src/option_table.h"
-#include "../src/suggest.h"
 #include "lathe/error.h"
 #include "lathe/random.h"
+#include "options/option_numbers.h"
+#include "options/option_table.h"
+#include "options/suggest.h"
 #include "support/temp_dir.h"
 
 namespace lathe {

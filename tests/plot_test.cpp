@@ -11,10 +11,10 @@
 #include <limits>
 #include <sstream>
 
-#include "../src/plot_scale.h"
 #include "lathe/commands.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
+#include "plot/plot_scale.h"
 
 namespace lathe {
 namespace {

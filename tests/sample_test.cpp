@@ -9,14 +9,14 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "../src/bpe_files.h"
-#include "../src/utf8_stream.h"
 #include "lathe/commands.h"
 #include "lathe/model_files.h"
 #include "lathe/stop_signal.h"
 #include "support/plain_model.h"
 #include "support/temp_dir.h"
 #include "support/test_model.h"
+#include "tokenizer/bpe_files.h"
+#include "tokenizer/utf8_stream.h"
 
 namespace lathe {
 namespace {

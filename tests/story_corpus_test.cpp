@@ -11,7 +11,7 @@
 #include <set>
 #include <span>
 
-#include "../src/story_grammar.h"
+#include "data/story_grammar.h"
 #include "lathe/error.h"
 
 namespace lathe {

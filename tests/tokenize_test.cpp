@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "../src/text_reader.h"
+#include "data/text_reader.h"
 #include "lathe/stop_signal.h"
 #include "support/error_of.h"
 #include "support/file_size_limit.h"

@@ -11,12 +11,12 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "../src/bpe_words.h"
-#include "../src/text_reader.h"
-#include "../src/unicode.h"
+#include "data/text_reader.h"
 #include "lathe/files.h"
 #include "support/error_of.h"
 #include "support/temp_dir.h"
+#include "tokenizer/bpe_words.h"
+#include "tokenizer/unicode.h"
 
 namespace lathe {
 namespace {

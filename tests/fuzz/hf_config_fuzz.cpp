@@ -3,8 +3,8 @@
 #include <cstdint>
 
 #include "fuzz_file.h"
-#include "hugging_face_config.h"
 #include "lathe/files.h"
+#include "model_files/hugging_face_config.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lathe;

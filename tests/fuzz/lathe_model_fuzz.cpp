@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "fuzz_file.h"
-#include "lathe_model.h"
+#include "model_files/lathe_model.h"
 #include "use_file.h"
 
 namespace lathe {

@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "describe.h"
+#include "commands/describe.h"
 #include "fuzz_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,9 +1,9 @@
 // Model files of llm.c, header and tensors.
 #include <cstdint>
 
-#include "describe.h"
+#include "commands/describe.h"
 #include "fuzz_file.h"
-#include "llmc_model.h"
+#include "model_files/llmc_model.h"
 #include "use_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

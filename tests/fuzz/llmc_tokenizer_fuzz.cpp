@@ -2,9 +2,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "describe.h"
+#include "commands/describe.h"
 #include "fuzz_file.h"
-#include "llmc_tokenizer.h"
+#include "tokenizer/llmc_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const lathe::fuzz::FuzzFile file("tokenizer.bin", {data, size});

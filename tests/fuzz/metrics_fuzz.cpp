@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <optional>
 
-#include "describe.h"
+#include "commands/describe.h"
+#include "commands/print_facts.h"
 #include "fuzz_file.h"
 #include "lathe/plot.h"
 #include "lathe/run_folder.h"
-#include "print_facts.h"
 
 namespace lathe {
 namespace {

@@ -2,10 +2,10 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "describe.h"
+#include "commands/describe.h"
+#include "commands/print_facts.h"
 #include "fuzz_file.h"
 #include "lathe/run_folder.h"
-#include "print_facts.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const lathe::fuzz::FuzzFile file("result.json", {data, size});

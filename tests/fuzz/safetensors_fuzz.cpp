@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "describe.h"
+#include "commands/describe.h"
 #include "fuzz_file.h"
 #include "lathe/safetensors.h"
 

@@ -9,9 +9,9 @@
 #include <string>
 #include <string_view>
 
-#include "checkpoint_state.h"
 #include "fuzz_file.h"
 #include "lathe/files.h"
+#include "run/checkpoint_state.h"
 
 namespace lathe {
 namespace {

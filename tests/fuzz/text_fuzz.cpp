@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "describe.h"
+#include "commands/describe.h"
 #include "fuzz_file.h"
 #include "lathe/tokenize.h"
 #include "support/tokenize_in_memory.h"

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "describe.h"
+#include "commands/describe.h"
 #include "fuzz_file.h"
 #include "lathe/token_files.h"
 

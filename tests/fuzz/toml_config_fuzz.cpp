@@ -4,11 +4,11 @@
 #include <stdexcept>
 #include <string>
 
-#include "describe.h"
+#include "commands/describe.h"
 #include "fuzz_file.h"
 #include "lathe/error.h"
 #include "lathe/options.h"
-#include "option_sources.h"
+#include "options/option_sources.h"
 
 namespace lathe {
 namespace {

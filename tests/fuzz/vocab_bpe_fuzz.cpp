@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <string>
 
-#include "describe.h"
+#include "commands/describe.h"
 #include "fuzz_file.h"
 #include "use_file.h"
 

@@ -1,0 +1,148 @@
+#include "lathe/plan.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/number_text.h"
+#include "lathe/adamw.h"
+#include "lathe/commands.h"
+#include "lathe/decoder.h"
+#include "lathe/error.h"
+#include "lathe/gpt2_tokens.h"
+#include "lathe/horizon.h"
+#include "lathe/model_files.h"
+#include "lathe/training_data.h"
+
+namespace lathe {
+namespace {
+
+// What a process holds beside its tensors: libraries' own memory, kernels that oneDNN has made,
+// buffers of files, and each thread's stack and scratch. Measured (docs/performance.md).
+constexpr std::int64_t kRuntimeBytes = std::int64_t{8} << 20;
+constexpr std::int64_t kThreadBytes = std::int64_t{3} << 20;
+// On a GPU: the workspace of products, and the kernels' own sums. Not measured yet.
+constexpr std::int64_t kGpuRuntimeBytes = std::int64_t{96} << 20;
+
+}  // namespace
+
+MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
+  const std::int64_t count = parameter_memory_count(parameter_specs(config));
+  const ModelOptions model = training_model_options(options);
+  Arena measure;
+  lay_out_activations(measure, config, model, options.micro_batch, options.seq_len);
+  return {.parameters = count * size_of(model.precision),
+          .gradients = count * size_of(DType::fp32),
+          .optimizer = AdamW::memory_bytes(count, model.precision),
+          .activations = measure.bytes(),
+          .samples = CachedDecoder::memory_bytes(config, model, /*sequences=*/1),
+          .runtime = uses_gpu(options) ? kGpuRuntimeBytes
+                                       : kRuntimeBytes + options.threads * kThreadBytes};
+}
+
+void require_memory(const Backend& backend, const ModelConfig& config, const Options& options) {
+  const std::optional<DeviceMemory> memory = backend.memory();
+  if (!memory) return;
+  const auto needed = [&](const Options& o) { return plan_memory(config, o).total(); };
+  if (needed(options) <= memory->free) return;
+  std::vector<std::string> ways;
+  const auto try_largest_batch = [&](const std::string& recompute) {
+    Options other = options;
+    other.recompute = recompute;
+    const std::int64_t rows = options.batch_tokens / options.seq_len;
+    for (other.micro_batch = options.micro_batch; other.micro_batch > 0; --other.micro_batch) {
+      if (rows % other.micro_batch != 0 || needed(other) > memory->free) continue;
+      ways.push_back(fmt::format("--micro-batch {} --recompute {} ({})", other.micro_batch,
+                                 recompute, megabytes_text(needed(other))));
+      return;
+    }
+  };
+  if (options.recompute == "none") try_largest_batch("none");
+  try_largest_batch("block");
+  throw Error(ExitCode::out_of_memory,
+              fmt::format("the run needs {} of GPU memory, {} of {} are free; {}",
+                          megabytes_text(needed(options)), megabytes_text(memory->free),
+                          megabytes_text(memory->total),
+                          ways.empty() ? "a smaller model or --seq-len is needed"
+                                       : fmt::format("{} would fit", fmt::join(ways, " or "))));
+}
+
+std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision) {
+  const std::int64_t count = parameter_count(parameter_specs(config));
+  const std::int64_t masters = precision == DType::fp32 ? 0 : 1;
+  return count * (size_of(precision) + (2 + masters) * size_of(DType::fp32));
+}
+
+std::int64_t assumed_vocab(std::string_view model) {
+  return model == "tiny" ? 256 : kGpt2Vocab;
+}
+
+int plan_command(const Options& given) {
+  Options options = given;
+  open_initial_model(options);
+  resolve(options);
+  const std::optional<std::int64_t> new_text_vocab = vocab_of_new_text(options);
+  const bool has_data = !options.train.empty() || options.model == "tiny";
+  std::optional<TrainingData> data;
+  if (has_data && !new_text_vocab) {
+    data = open_training_data(
+        options, {.tokenizer = options.tokenizer, .token_keys = {}, .may_tokenize = false});
+  }
+  const std::int64_t data_vocab =
+      data ? data->vocab : new_text_vocab.value_or(assumed_vocab(options.model));
+  const ModelConfig config =
+      complete_config(options, options.vocab > 0 ? options.vocab : data_vocab);
+  const MemoryPlan memory = plan_memory(config, options);
+  const bool has_horizon = data || options.steps > 0 || options.tokens > 0;
+  const Horizon horizon = make_horizon(options, data ? data->train.sequences(options.seq_len) : 0);
+  const auto specs = parameter_specs(config);
+  const std::int64_t steps = has_horizon ? horizon.steps : 0;
+
+  if (options.json) {
+    const nlohmann::ordered_json json = {
+        {"parameters", parameter_count(specs)},
+        {"vocab", config.vocab},
+        {"memory_bytes",
+         {{"parameters", memory.parameters},
+          {"gradients", memory.gradients},
+          {"optimizer", memory.optimizer},
+          {"activations", memory.activations},
+          {"samples", memory.samples},
+          {"runtime", memory.runtime},
+          {"total", memory.total()}}},
+        {"checkpoint_bytes", checkpoint_bytes(config, parse_precision(options.precision))},
+        {"tokens_per_step", horizon.tokens_per_step},
+        {"micro_steps", horizon.micro_steps},
+        {"steps", has_horizon ? nlohmann::ordered_json(steps) : nullptr},
+        {"tokens",
+         has_horizon ? nlohmann::ordered_json(steps * horizon.tokens_per_step) : nullptr}};
+    fmt::print("{}\n", json.dump());
+    return 0;
+  }
+  fmt::print("model        {} layers, {} heads, {} channels, context {}, vocabulary {}\n",
+             config.layers, config.heads, config.channels, config.context, config.vocab);
+  fmt::print("parameters   {}\n\n", parameter_count(specs));
+  fmt::print("memory       parameters   {:>10}\n", megabytes_text(memory.parameters));
+  fmt::print("             gradients    {:>10}\n", megabytes_text(memory.gradients));
+  fmt::print("             optimizer    {:>10}\n", megabytes_text(memory.optimizer));
+  fmt::print("             activations  {:>10}\n", megabytes_text(memory.activations));
+  fmt::print("             samples      {:>10}\n", megabytes_text(memory.samples));
+  fmt::print("             runtime      {:>10}\n", megabytes_text(memory.runtime));
+  fmt::print("             total        {:>10}\n\n", megabytes_text(memory.total()));
+  fmt::print("step         {} tokens: {} micro-batches of {} x {}\n", horizon.tokens_per_step,
+             horizon.micro_steps, options.micro_batch, options.seq_len);
+  if (has_horizon) {
+    fmt::print("run          {} steps, {} tokens\n", steps, steps * horizon.tokens_per_step);
+  } else {
+    fmt::print("run          {} to see its length\n",
+               new_text_vocab ? "text has to be tokenised first: give --steps or --tokens"
+                              : "give --train, --steps or --tokens");
+  }
+  fmt::print("checkpoint   {} each, {} kept\n",
+             megabytes_text(checkpoint_bytes(config, parse_precision(options.precision))),
+             options.keep == 0 ? "all" : std::to_string(options.keep));
+  return 0;
+}
+
+}  // namespace lathe

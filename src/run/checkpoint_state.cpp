@@ -1,0 +1,209 @@
+#include "checkpoint_state.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+
+#include "base/strict_json.h"
+
+namespace lathe {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr std::string_view kFormat = "lathe checkpoint";
+constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kMostBytes = 1 << 20;
+
+std::uint64_t checksum_of(std::string_view text) {
+  Checksum checksum;
+  checksum.update(std::as_bytes(std::span(text)));
+  return checksum.value();
+}
+
+// Checksums are text: a JSON number of 64 bits is more than many readers keep.
+std::string checksum_text(std::uint64_t checksum) {
+  return fmt::format("{:016x}", checksum);
+}
+
+// What follows `lines` in a file that is whole.
+std::string last_lines(std::string_view lines) {
+  return fmt::format(",\n  \"checksum\": \"{}\"\n}}\n", checksum_text(checksum_of(lines)));
+}
+
+template <class Fields>
+ordered_json to_json(const Fields& fields) {
+  ordered_json object;
+  visit_fields(fields, [&](const char* name, const auto& value) {
+    if constexpr (std::same_as<std::decay_t<decltype(value)>, std::optional<double>>) {
+      object[name] = value ? ordered_json(*value) : ordered_json(nullptr);
+    } else {
+      object[name] = value;
+    }
+  });
+  return object;
+}
+
+// Reads fields out of a parsed state.json, refusing what is absent or of another kind.
+class StateReader {
+ public:
+  explicit StateReader(const std::filesystem::path& path) : path_(path.string()) {}
+
+  [[noreturn]] void refuse(const std::string& message) const {
+    throw Error(ExitCode::checkpoint, fmt::format("{}: {}", path_, message));
+  }
+
+  const json& at(const json& object, const char* name) const {
+    if (!object.is_object() || !object.contains(name)) refuse(fmt::format("has no \"{}\"", name));
+    return object.at(name);
+  }
+
+  void read(const json& object, const char* name, std::int64_t& to) const {
+    std::uint64_t value = 0;
+    read(object, name, value);
+    if (value > std::uint64_t{std::numeric_limits<std::int64_t>::max()}) {
+      refuse(fmt::format("\"{}\" is {}, must be below 2^63", name, value));
+    }
+    to = static_cast<std::int64_t>(value);
+  }
+  void read(const json& object, const char* name, std::uint64_t& to) const {
+    const json& value = at(object, name);
+    if (!value.is_number_unsigned()) refuse(fmt::format("\"{}\" must be a whole number", name));
+    to = value.get<std::uint64_t>();
+  }
+  void read(const json& object, const char* name, double& to) const {
+    const json& value = at(object, name);
+    if (!value.is_number()) refuse(fmt::format("\"{}\" must be a number", name));
+    to = value.get<double>();
+  }
+  void read(const json& object, const char* name, std::optional<double>& to) const {
+    if (at(object, name).is_null()) return to.reset();
+    read(object, name, to.emplace());
+  }
+  void read(const json& object, const char* name, std::string& to) const {
+    const json& value = at(object, name);
+    if (!value.is_string()) refuse(fmt::format("\"{}\" must be a string", name));
+    to = value.get<std::string>();
+  }
+  void read(const json& object, const char* name, FileDigest& to) const {
+    const json& value = at(object, name);
+    std::string checksum;
+    read(value, "bytes", to.bytes);
+    read(value, "xxh3", checksum);
+    const char* end = checksum.data() + checksum.size();
+    const auto parsed = std::from_chars(checksum.data(), end, to.xxh3, 16);
+    if (parsed.ptr != end || checksum != checksum_text(to.xxh3)) {
+      refuse(fmt::format("\"xxh3\" is {}, must be 16 hexadecimal digits", quote(checksum)));
+    }
+  }
+  template <class Fields>
+  void read_fields(const json& object, Fields& fields) const {
+    visit_fields(fields, [&](const char* name, auto& field) { read(object, name, field); });
+  }
+
+ private:
+  std::string path_;
+};
+
+std::string read_text(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    throw Error(ExitCode::checkpoint, fmt::format("{}: has no {}, so it is no checkpoint folder",
+                                                  path.parent_path().string(), kStateFile));
+  }
+  const InputFile file(path, ExitCode::checkpoint);
+  if (file.size() > kMostBytes) {
+    throw Error(ExitCode::checkpoint, fmt::format("{}: {} bytes, a checkpoint's has some hundred",
+                                                  path.string(), file.size()));
+  }
+  std::string text(file.size(), '\0');
+  file.read(0, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+void verify_checksum(const StateReader& reader, std::string_view text) {
+  const std::size_t tail = last_lines("").size();
+  if (text.size() >= tail) {
+    const std::string_view lines = text.substr(0, text.size() - tail);
+    if (text.substr(lines.size()) == last_lines(lines)) return;
+  }
+  reader.refuse("damaged or edited: its checksum is not that of its lines");
+}
+
+void validate_content(const StateReader& reader, const CheckpointState& state) {
+  if (const auto problem = find_size_problem(state.config, {})) {
+    reader.refuse(fmt::format("model cannot be: {}", *problem));
+  }
+  if (state.precision != "fp32" && state.precision != "bf16") {
+    reader.refuse(fmt::format("precision {}, must be fp32 or bf16", quote(state.precision)));
+  }
+}
+
+}  // namespace
+
+std::string usable_tokenizer(const std::string& name, const std::filesystem::path& folder) {
+  return name.find('/') == name.npos ? name : (folder / name).string();
+}
+
+std::map<std::string, std::string> model_metadata(const ModelConfig& config,
+                                                  const std::string& precision,
+                                                  const std::string& tokenizer) {
+  std::map<std::string, std::string> metadata = {
+      {"format", "lathe"}, {"precision", precision}, {"tokenizer", tokenizer}};
+  visit_fields(config, [&](const char* name, std::int64_t value) {
+    metadata[name] = fmt::to_string(value);
+  });
+  return metadata;
+}
+
+std::string state_to_text(const CheckpointState& state) {
+  ordered_json root;
+  root["format"] = kFormat;
+  root["version"] = kVersion;
+  root["model"] = to_json(state.config);
+  root["precision"] = state.precision;
+  root["tokenizer"] = state.tokenizer;
+  root["state"] = to_json(state.train);
+  if (!state.plans.empty()) root["plans"] = state.plans;
+  for (const auto& [name, digest] : state.files) {
+    root["files"][name] = {{"bytes", digest.bytes}, {"xxh3", checksum_text(digest.xxh3)}};
+  }
+  std::string text = root.dump(2);
+  text.resize(text.rfind("\n}"));
+  return text + last_lines(text);
+}
+
+CheckpointState read_state(const std::filesystem::path& path) {
+  const std::string text = read_text(path);
+  const StateReader reader(path);
+  const json root = parse_json(text, path.string(), ExitCode::checkpoint);
+  std::string format;
+  std::uint64_t version = 0;
+  reader.read(root, "format", format);
+  if (format != kFormat) {
+    reader.refuse(fmt::format("format {}, must be \"{}\"", quote(format), kFormat));
+  }
+  reader.read(root, "version", version);
+  if (version != kVersion) {
+    reader.refuse(fmt::format("format version {}, this Lathe reads version {}", version, kVersion));
+  }
+  verify_checksum(reader, text);
+  CheckpointState state;
+  reader.read_fields(reader.at(root, "model"), state.config);
+  reader.read(root, "precision", state.precision);
+  reader.read(root, "tokenizer", state.tokenizer);
+  reader.read_fields(reader.at(root, "state"), state.train);
+  if (root.contains("plans")) reader.read(root, "plans", state.plans);
+  for (const char* name : {kModelFile, kOptimizerFile}) {
+    reader.read(reader.at(root, "files"), name, state.files[name]);
+  }
+  validate_content(reader, state);
+  return state;
+}
+
+}  // namespace lathe

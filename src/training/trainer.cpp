@@ -1,0 +1,165 @@
+// next_batch -> forward -> loss -> backward -> AdamW, and when what surrounds it comes.
+#include "trainer.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "lathe/dataset.h"
+#include "lathe/error.h"
+#include "lathe/model_files.h"
+#include "lathe/plan.h"
+#include "lathe/stop_signal.h"
+
+namespace lathe {
+namespace {
+
+std::unique_ptr<Backend> make_training_backend(const Options& options, const ModelConfig& config) {
+  std::unique_ptr<Backend> backend = make_backend(options);
+  require_memory(*backend, config, options);
+  return backend;
+}
+
+}  // namespace
+
+Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
+                 std::optional<CheckpointInfo> start, const ModelSource* initial)
+    : options_(options),
+      data_(std::move(data)),
+      tasks_(open_training_tasks(options, data_)),
+      config_(complete_config(options, data_.vocab)),
+      horizon_(make_horizon(options, data_.train.sequences(options.seq_len))),
+      schedule_{.kind = parse_lr_schedule(options.lr_schedule),
+                .lr = options.lr,
+                .final_lr_fraction = options.final_lr_fraction,
+                .warmup_steps = options.warmup_steps,
+                .total_steps = horizon_.steps},
+      backend_(make_training_backend(options, config_)),
+      model_(*backend_, config_, training_model_options(options)),
+      decoder_(*backend_, model_, /*sequences=*/1),
+      adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
+             adamw_options(options)),
+      is_new_(!start),
+      tokens_(static_cast<std::size_t>(options.micro_batch * options.seq_len)),
+      targets_(tokens_.size()) {
+  if (!options_.profile_steps.empty()) profiled_ = parse_step_range(options_.profile_steps);
+  if (!options_.gemm_plans.empty()) {
+    backend_->restore_plans(read_file(options_.gemm_plans, ExitCode::usage));
+  } else if (start && !start->plans.empty()) {
+    backend_->restore_plans(start->plans);
+  }
+  if (start) {
+    load_checkpoint(*start, *backend_, model_tensors(model_), optimizer_tensors(model_, adamw_));
+    state_ = start->state;
+    saved_step_ = state_.step;
+    earlier_seconds_ = state_.wall_seconds;
+  } else if (initial != nullptr) {
+    initialize_from(*initial, *backend_, model_, adamw_);
+    initial_ = initial->info();
+  } else {
+    initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
+    adamw_.publish_master();
+  }
+  loader_.emplace(data_.train,
+                  DataLoaderOptions{.seq_len = options_.seq_len,
+                                    .seed = options_.seed,
+                                    .shuffle = options_.shuffle,
+                                    .rows_per_read = options_.micro_batch},
+                  DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
+  folder_.emplace(RunFolderSpec{.folder = options_.out,
+                                .resumed_step = start ? std::optional(state_.step) : std::nullopt,
+                                .quiet = options_.quiet,
+                                .llmc_log = options_.llmc_log},
+                  std::move(lock));
+  folder_->write_config(to_toml(options_));
+  if (!start) folder_->write_token_keys(data_.token_keys);
+  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
+  result_.steps = horizon_.steps;
+  result_.parameters = parameter_count(model_.specs());
+  result_.seed = options_.seed;
+  result_.precision = options_.precision;
+  result_.device = backend_->description();
+  result_.best_val_loss = state_.best_val_loss;
+}
+
+int Trainer::run() {
+  const std::int64_t end =
+      options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
+  say_start();
+  watch_stop_signals();
+  try {
+    while (state_.step < end && stop_signal() == 0) {
+      follow_profiler();
+      log_step(train_step());
+      for (const std::string& message : backend_->take_messages()) folder_->announce(message);
+      if (state_.step == end) break;
+      if (is_due(options_.val_every)) validate();
+      if (is_due(options_.checkpoint_every)) save();
+      if (is_due(options_.sample_every)) show_sample();
+    }
+    if (stop_signal() == 0) validate();
+    save();
+    if (stop_signal() != 0) {
+      folder_->announce(fmt::format("stopped by signal {} after step {}; go on with --resume",
+                                    stop_signal(), state_.step));
+      finish("stopped", 128 + stop_signal());
+    } else if (state_.step < horizon_.steps) {
+      folder_->announce(fmt::format("stopped at step {}; go on with --resume", state_.step));
+      finish("stopped", 0);
+    } else {
+      show_sample();
+      finish("finished", 0);
+      show_end();
+    }
+  } catch (const Error& error) {
+    result_.error = error.what();
+    finish("failed", static_cast<int>(error.code()));
+    throw;
+  }
+  return result_.exit_code;
+}
+
+// One update from a whole batch. Nothing is awaited before its end.
+Trainer::Step Trainer::train_step() {
+  const double start = now();
+  const auto tokens = static_cast<double>(horizon_.tokens_per_step);
+  for (std::int64_t micro_step = 0; micro_step < horizon_.micro_steps; ++micro_step) {
+    loader_->next(tokens_, targets_);
+    model_.forward_backward({.sequences = options_.micro_batch,
+                             .seq_len = options_.seq_len,
+                             .tokens = tokens_,
+                             .targets = targets_},
+                            1.0f / static_cast<float>(tokens), /*accumulate=*/micro_step > 0);
+  }
+  adamw_.update(state_.step + 1, learning_rate(schedule_, state_.step), model_.loss_sum());
+  const AdamW::Sums sums = adamw_.sums();
+  const Step step{.loss = double{sums.loss} / tokens,
+                  .gradient_norm = sums.gradient_norm,
+                  .seconds = now() - start};
+  require_finite(step);
+  const DataPosition position = loader_->position();
+  state_.epoch = position.epoch;
+  state_.sequence = position.sequence;
+  state_.tokens += horizon_.tokens_per_step;
+  ++state_.step;
+  return step;
+}
+
+void Trainer::require_finite(const Step& step) const {
+  const bool has_loss = std::isfinite(step.loss);
+  if (has_loss && std::isfinite(step.gradient_norm)) return;
+  throw Error(ExitCode::diverged,
+              fmt::format("{} is {} at step {}: the weights are as they were; try a lower --lr or "
+                          "a longer --warmup-steps",
+                          has_loss ? "gradient norm" : "training loss",
+                          has_loss ? step.gradient_norm : step.loss, state_.step + 1));
+}
+
+// The profiler sees whole steps.
+void Trainer::follow_profiler() {
+  if (!profiled_) return;
+  if (state_.step + 1 == profiled_->first) backend_->start_profiling();
+  if (state_.step == profiled_->last) backend_->stop_profiling();
+}
+
+}  // namespace lathe

@@ -1,0 +1,78 @@
+// One run of lathe train, from its first step in this process to its last. Its steps are in
+// trainer.cpp, what happens between them in trainer_events.cpp, what it says in trainer_report.cpp.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "lathe/adamw.h"
+#include "lathe/checkpoint.h"
+#include "lathe/data_loader.h"
+#include "lathe/decoder.h"
+#include "lathe/horizon.h"
+#include "lathe/model.h"
+#include "lathe/model_source.h"
+#include "lathe/options.h"
+#include "lathe/run_folder.h"
+#include "lathe/schedule.h"
+#include "lathe/training_data.h"
+#include "training_tasks.h"
+
+namespace lathe {
+
+class Trainer {
+ public:
+  // `initial`: what a new run takes its first parameters from, or nullptr.
+  Trainer(const Options& options, FolderLock lock, TrainingData data,
+          std::optional<CheckpointInfo> start, const ModelSource* initial);
+
+  int run();
+
+ private:
+  // Of one update, before it.
+  struct Step {
+    double loss, gradient_norm, seconds;
+  };
+  Step train_step();
+  void log_step(const Step& step);
+  void require_finite(const Step& step) const;
+  void follow_profiler();
+  void validate();
+  void measure_loss();
+  void save();
+  void show_sample();
+  void finish(const std::string& status, int exit_code);
+  void say_start();
+  void show_start(double loss);
+  void show_end();
+  bool is_due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
+  double wall_seconds() const { return earlier_seconds_ + now() - started_; }
+
+  Options options_;
+  TrainingData data_;
+  std::vector<MultipleChoiceTask> tasks_;
+  ModelConfig config_;
+  Horizon horizon_;
+  ScheduleSpec schedule_;
+  std::unique_ptr<Backend> backend_;
+  Gpt2 model_;
+  CachedDecoder decoder_;  // of samples
+  AdamW adamw_;
+  TrainState state_;
+  bool is_new_;
+  std::optional<ModelInfo> initial_;
+  std::optional<DataLoader> loader_;
+  std::optional<RunFolder> folder_;
+  std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
+  std::optional<StepRange> profiled_;
+  RunResult result_;
+  std::int64_t saved_step_ = -1, validated_step_ = -1;
+  double started_ = now(), earlier_seconds_ = 0, training_seconds_ = 0;
+  std::int64_t trained_tokens_ = 0;  // in this process
+};
+
+}  // namespace lathe

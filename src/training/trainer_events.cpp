@@ -1,0 +1,88 @@
+// What happens between steps: validation, checkpoints, samples.
+#include <fmt/format.h>
+
+#include "lathe/dataset.h"
+#include "lathe/evaluate.h"
+#include "lathe/model_files.h"
+#include "lathe/sample.h"
+#include "lathe/stop_signal.h"
+#include "tokenizer/utf8.h"
+#include "trainer.h"
+
+namespace lathe {
+namespace {
+
+// Relative to a checkpoint, where it is saved with the run.
+std::string tokenizer_in_run(const std::string& name) {
+  const bool is_saved = name == kTokenizerFolder || name == kTokenizerFile;
+  return is_saved ? "../../" + name : name;
+}
+
+}  // namespace
+
+// What a stop signal interrupts is not recorded.
+void Trainer::validate() {
+  if (validated_step_ == state_.step) return;
+  if (data_.val) measure_loss();
+  answer(tasks_, model_, state_.step, *folder_);
+  if (stop_signal() == 0) validated_step_ = state_.step;
+}
+
+void Trainer::measure_loss() {
+  const auto stopped_or_done = evaluate(model_, data_.val->files, options_.val_tokens);
+  if (!stopped_or_done) return;
+  const Evaluation& evaluation = *stopped_or_done;
+  result_.val_loss = evaluation.loss;
+  if (!state_.best_val_loss || evaluation.loss < *state_.best_val_loss) {
+    state_.best_val_loss = evaluation.loss;
+    state_.best_val_step = state_.step;
+  }
+  folder_->validation(state_.step, evaluation.loss);
+  std::string line = fmt::format("val  {}/{} | loss {:.4f} over {} tokens", state_.step,
+                                 horizon_.steps, evaluation.loss, evaluation.tokens);
+  if (!data_.val->floor.empty()) {
+    const FloorComparison floor =
+        compare_with_floor(evaluation, data_.val->floor, options_.seq_len);
+    result_.floor = floor.floor;
+    result_.floor_standard_error = floor.standard_error;
+    line += fmt::format(" | floor {:.4f}, {:.1f} % above it", floor.floor, 100 * floor.excess);
+  }
+  folder_->say(line);
+}
+
+void Trainer::save() {
+  if (saved_step_ == state_.step) return;
+  state_.wall_seconds = wall_seconds();
+  save_checkpoint(folder_->path(), *backend_,
+                  {.config = config_,
+                   .precision = options_.precision,
+                   .tokenizer = tokenizer_in_run(data_.tokenizer_name),
+                   .state = state_,
+                   .plans = backend_->plans(),
+                   .model = model_tensors(model_),
+                   .optimizer = optimizer_tensors(model_, adamw_)});
+  folder_->write_plans(backend_->plans());
+  saved_step_ = state_.step;
+  prune_checkpoints(folder_->path(), options_.keep);
+}
+
+void Trainer::show_sample() {
+  constexpr std::int64_t kTokens = 400;
+  const Tokenizer* tokenizer = data_.tokenizer.get();
+  const std::int32_t first =
+      tokenizer != nullptr ? tokenizer->first_token() : first_token(config_.vocab);
+  std::vector<std::int32_t> tokens;
+  generate(decoder_,
+           {.prompt = {std::min(first, static_cast<std::int32_t>(config_.vocab - 1))},
+            .max_tokens = kTokens,
+            .sampler = {.temperature = 0.8},
+            .seed = options_.seed,
+            .end = std::nullopt},
+           [&](std::int64_t, std::int32_t token) { tokens.push_back(token); });
+  const std::string text =
+      tokenizer != nullptr ? shown(decode(*tokenizer, tokens)) : numbers_text(tokens);
+  folder_->write_sample(state_.step, text + "\n");
+  folder_->say(fmt::format("--- sample after step {} ---\n{}\n---", state_.step, text));
+}
+
+}  // namespace lathe
