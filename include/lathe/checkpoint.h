@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -24,6 +25,7 @@ struct TrainState {
   double wall_seconds = 0;                // of all sessions of the run
   std::optional<double> best_val_loss;
   std::int64_t best_val_step = 0;
+  std::int64_t validated_step = 0;  // the last whose validation is in here; 0: none
   bool operator==(const TrainState&) const = default;
 };
 
@@ -32,7 +34,8 @@ struct CheckpointData {
   std::string precision;  // fp32 | bf16: the type of the model's tensors
   std::string tokenizer;  // "bytes", "gpt2", a path relative to the checkpoint, or "none"
   TrainState state;
-  std::string plans;                   // Backend::plans()
+  std::string plans;    // Backend::plans()
+  std::string options;  // the run's config.toml; "": not of a run
   std::vector<NamedTensor> model;      // one per parameter_specs(config), under its name
   std::vector<NamedTensor> optimizer;  // fp32: m.NAME, v.NAME and, with bf16, master.NAME of each
 };
@@ -46,21 +49,27 @@ struct CheckpointInfo {
   std::string plans;
 };
 
+// How save_checkpoint comes to the tensors, and what it calls when it needs them no more: all that
+// is left then is to bring the bytes to the disk.
+struct SaveHooks {
+  PieceReader read;
+  std::function<void()> all_read;
+};
+
 // Writes run_folder/checkpoints/step-%08d, replacing one of the same step, and removes what killed
-// runs left half-written. Error(storage): then every earlier checkpoint is as it was.
-void save_checkpoint(const std::filesystem::path& run_folder, Backend& backend,
-                     const CheckpointData& data);
+// runs left half-written. Returns what it could not remove, a line each. Error(storage): then every
+// earlier checkpoint is as it was.
+std::vector<std::string> save_checkpoint(const std::filesystem::path& run_folder,
+                                         const CheckpointData& data, const SaveHooks& hooks);
+// The same from a device's memory, through one small buffer.
+std::vector<std::string> save_checkpoint(const std::filesystem::path& run_folder, Backend& backend,
+                                         const CheckpointData& data);
 
-// Deletes the checkpoints of the lowest steps until `keep` are left; 0 keeps all. Error(storage).
-void prune_checkpoints(const std::filesystem::path& run_folder, std::int64_t keep);
+// Bytes that a checkpoint takes on a disk, with what is lost in the last block of a file.
+std::uint64_t disk_bytes(const CheckpointData& data);
 
-// Gives checkpoints of steps above `step` names that no resume and no pruning looks at
-// ("set-aside-0-step-00002000"): a run that goes on from an older checkpoint writes its own,
-// and theirs stay for their owner to delete. Returns the new folders. Error(storage).
-std::vector<std::filesystem::path> set_aside_checkpoints(const std::filesystem::path& run_folder,
-                                                         std::int64_t step);
-
-// Folders of a run's checkpoints by ascending step, whether whole or not.
+// Folders of a run's checkpoints by ascending step, whether whole or not. What is named otherwise,
+// "latest" among it, is none.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_folder);
 
 // Opens and verifies a checkpoint folder, or of a run folder the newest checkpoint that is whole
@@ -72,6 +81,10 @@ CheckpointInfo open_checkpoint(const std::filesystem::path& path,
 // line each.
 std::optional<CheckpointInfo> newest_checkpoint(const std::filesystem::path& run_folder,
                                                 std::vector<std::string>* problems);
+
+// The config.toml in a checkpoint folder, as far as it is there and what the checkpoint's state.json
+// says of it.
+std::optional<std::filesystem::path> options_of_checkpoint(const std::filesystem::path& folder);
 
 // Fills the tensors from an opened checkpoint. The names must be exactly those in its files; an
 // empty `optimizer` leaves the optimizer's file alone. Error(checkpoint).

@@ -57,6 +57,8 @@ class OutputFile {
   void write(std::span<const std::byte> bytes);  // all of them
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);  // over what is there
+  void truncate(std::uint64_t bytes);                                     // to its first `bytes`
+  std::uint64_t size() const;
   void sync();                                                            // to the disk
   void close();  // reports what the destructor would swallow
 
@@ -78,6 +80,10 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 // was, or the message says where that is.
 void publish(const std::filesystem::path& partial, const std::filesystem::path& final,
              const std::filesystem::path& removed);
+
+// The renames of publish() alone: nothing of it is durable before the folder is synced.
+void exchange_names(const std::filesystem::path& partial, const std::filesystem::path& final,
+                    const std::filesystem::path& removed);
 
 // Makes names created, renamed or removed in `folder` durable.
 void sync_folder(const std::filesystem::path& folder);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -84,6 +85,20 @@ struct NamedTensor {
   std::vector<std::int64_t> shape;
   Tensor memory;
 };
+
+// The bytes of a piece of a tensor's memory, on the host; they last until the next call.
+using PieceReader = std::function<std::span<const std::byte>(const Tensor& piece)>;
+PieceReader read_in_place();            // of memory of the host
+PieceReader download(Backend& backend); // through one small buffer
+
+// Writes all tensors; what the writer is given back for is finish(). Error(storage).
+SafetensorsWriter write_tensors(const std::filesystem::path& path, const PieceReader& read,
+                                std::span<const NamedTensor> tensors,
+                                const std::map<std::string, std::string>& metadata);
+
+// Bytes of the file that write_tensors() makes.
+std::uint64_t safetensors_bytes(std::span<const NamedTensor> tensors,
+                                const std::map<std::string, std::string>& metadata);
 
 // Writes and syncs the file. Device memory passes through one small host buffer. Error(storage).
 FileDigest write_safetensors(const std::filesystem::path& path, Backend& backend,

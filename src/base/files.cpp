@@ -120,6 +120,18 @@ void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes
   }
 }
 
+void OutputFile::truncate(std::uint64_t bytes) {
+  while (::ftruncate(file_.number(), static_cast<off_t>(bytes)) != 0) {
+    if (errno != EINTR) fail(ExitCode::storage, path_, "cut");
+  }
+}
+
+std::uint64_t OutputFile::size() const {
+  struct stat status {};
+  if (::fstat(file_.number(), &status) != 0) fail(ExitCode::storage, path_, "examine");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
 void OutputFile::sync() {
   while (::fsync(file_.number()) != 0) {
     if (errno != EINTR) fail(ExitCode::storage, path_, "sync to disk");
@@ -156,6 +168,11 @@ void write_file_atomically(const fs::path& path, std::string_view contents) {
 }
 
 void publish(const fs::path& partial, const fs::path& final, const fs::path& removed) {
+  exchange_names(partial, final, removed);
+  sync_folder(final.parent_path());
+}
+
+void exchange_names(const fs::path& partial, const fs::path& final, const fs::path& removed) {
   std::error_code ignored;
   if (!fs::exists(final, ignored)) {
     if (::rename(partial.c_str(), final.c_str()) != 0) fail(ExitCode::storage, final, "rename to");
@@ -163,7 +180,6 @@ void publish(const fs::path& partial, const fs::path& final, const fs::path& rem
              0) {
     replace_in_two_steps(partial, final, removed);
   }
-  sync_folder(final.parent_path());
 }
 
 void sync_folder(const fs::path& folder) {

@@ -125,6 +125,17 @@ Header make_header(std::span<const TensorEntry> tensors,
   return {.text = std::move(text), .data_bytes = static_cast<std::uint64_t>(end)};
 }
 
+std::vector<TensorEntry> entries_of(std::span<const NamedTensor> tensors) {
+  std::vector<TensorEntry> entries;
+  for (const auto& [name, shape, memory] : tensors) {
+    entries.push_back({.name = name, .type = memory.type(), .shape = shape});
+    if (bytes_of(stored_type(memory.type()), shape) == memory.bytes()) continue;
+    throw Error(ExitCode::internal, fmt::format("[safetensors] {} {} is not its memory's {} bytes",
+                                                name, shape_string(shape), memory.bytes()));
+  }
+  return entries;
+}
+
 // Host memory for one piece of a tensor of that type.
 std::vector<std::byte> piece_memory(StoredType type, std::int64_t count) {
   return std::vector<std::byte>(static_cast<std::size_t>(std::min(count, kPiece) * size_of(type)));
@@ -267,25 +278,43 @@ void SafetensorsWriter::write(std::span<const std::byte> bytes) {
   digest_.bytes += bytes.size();
 }
 
+PieceReader read_in_place() {
+  return [](const Tensor& piece) {
+    return std::span(static_cast<const std::byte*>(piece.data()),
+                     static_cast<std::size_t>(piece.bytes()));
+  };
+}
+
+PieceReader download(Backend& backend) {
+  return [&backend, host = std::vector<std::byte>()](const Tensor& piece) mutable {
+    const auto bytes = static_cast<std::size_t>(piece.bytes());
+    if (host.size() < bytes) host.resize(bytes);
+    backend.download(host.data(), piece);
+    return std::span<const std::byte>(host).first(bytes);
+  };
+}
+
+SafetensorsWriter write_tensors(const std::filesystem::path& path, const PieceReader& read,
+                                std::span<const NamedTensor> tensors,
+                                const std::map<std::string, std::string>& metadata) {
+  SafetensorsWriter writer(path, entries_of(tensors), metadata);
+  for (const NamedTensor& tensor : tensors) {
+    for_each_piece(tensor.memory,
+                   [&](const Tensor& piece, std::int64_t) { writer.append(read(piece)); });
+  }
+  return writer;
+}
+
+std::uint64_t safetensors_bytes(std::span<const NamedTensor> tensors,
+                                const std::map<std::string, std::string>& metadata) {
+  const Header header = make_header(entries_of(tensors), metadata);
+  return kLengthBytes + header.text.size() + header.data_bytes;
+}
+
 FileDigest write_safetensors(const std::filesystem::path& path, Backend& backend,
                              std::span<const NamedTensor> tensors,
                              const std::map<std::string, std::string>& metadata) {
-  std::vector<TensorEntry> entries;
-  for (const auto& [name, shape, memory] : tensors) {
-    entries.push_back({.name = name, .type = memory.type(), .shape = shape});
-    if (bytes_of(stored_type(memory.type()), shape) == memory.bytes()) continue;
-    throw Error(ExitCode::internal, fmt::format("[safetensors] {} {} is not its memory's {} bytes",
-                                                name, shape_string(shape), memory.bytes()));
-  }
-  SafetensorsWriter writer(path, entries, metadata);
-  for (const NamedTensor& tensor : tensors) {
-    auto host = piece_memory(stored_type(tensor.memory.type()), tensor.memory.count());
-    for_each_piece(tensor.memory, [&](const Tensor& piece, std::int64_t) {
-      backend.download(host.data(), piece);
-      writer.append(std::span(host).first(static_cast<std::size_t>(piece.bytes())));
-    });
-  }
-  return writer.finish();
+  return write_tensors(path, download(backend), tensors, metadata).finish();
 }
 
 void load_tensor(const SafetensorsReader& reader, Backend& backend, const NamedTensor& to) {

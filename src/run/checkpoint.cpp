@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <system_error>
 #include <utility>
 
+#include "checkpoint_names.h"
 #include "checkpoint_state.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
@@ -17,75 +17,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kFolder = "checkpoints";
-constexpr std::string_view kStepPrefix = "step-";
-// Names that no reader looks at: being written, and being deleted.
-constexpr std::string_view kPartialPrefix = ".partial-";
-constexpr std::string_view kRemovedPrefix = ".removed-";
-
 [[noreturn]] void refuse(const fs::path& path, const std::string& message) {
   throw Error(ExitCode::checkpoint, fmt::format("{}: {}", path.string(), message));
-}
-
-[[noreturn]] void fail_storage(const fs::path& path, const char* action,
-                               const std::error_code& why) {
-  throw Error(ExitCode::storage,
-              fmt::format("{}: cannot {}: {}", path.string(), action, why.message()));
-}
-
-void remove_folder(const fs::path& folder) {
-  std::error_code why;
-  fs::remove_all(folder, why);
-  if (why) fail_storage(folder, "remove", why);
-}
-
-std::string step_name(std::int64_t step) {
-  return fmt::format("{}{:08}", kStepPrefix, step);
-}
-
-fs::path partial_name(const fs::path& checkpoint) {
-  return checkpoint.parent_path() /
-         fmt::format("{}{}", kPartialPrefix, checkpoint.filename().string());
-}
-fs::path removed_name(const fs::path& checkpoint) {
-  return checkpoint.parent_path() /
-         fmt::format("{}{}", kRemovedPrefix, checkpoint.filename().string());
-}
-
-// The step in a checkpoint folder's name; nullopt for any other name.
-std::optional<std::int64_t> step_of(const fs::path& folder) {
-  const std::string name = folder.filename().string();
-  std::int64_t step = 0;
-  if (!name.starts_with(kStepPrefix)) return std::nullopt;
-  std::from_chars(name.data() + kStepPrefix.size(), name.data() + name.size(), step);
-  if (name != step_name(step)) return std::nullopt;
-  return step;
-}
-
-// Entries of a folder; none when it does not exist.
-std::vector<fs::path> entries(const fs::path& folder) {
-  std::vector<fs::path> paths;
-  std::error_code why;
-  fs::directory_iterator at(folder, why);
-  for (; !why && at != fs::directory_iterator(); at.increment(why)) paths.push_back(at->path());
-  if (why && why != std::errc::no_such_file_or_directory && why != std::errc::not_a_directory) {
-    refuse(folder, "cannot list: " + why.message());
-  }
-  return paths;
-}
-
-void remove_leftovers(const fs::path& checkpoints) {
-  for (const fs::path& path : entries(checkpoints)) {
-    const std::string name = path.filename().string();
-    if (name.starts_with(kPartialPrefix) || name.starts_with(kRemovedPrefix)) remove_folder(path);
-  }
-}
-
-void write_state(const fs::path& folder, const CheckpointState& state) {
-  OutputFile file(folder / kStateFile);
-  file.write(state_to_text(state));
-  file.sync();
-  file.close();
 }
 
 // Name, shape and type of every tensor that a whole checkpoint has in one of its files.
@@ -149,14 +82,14 @@ void verify_tensors(const fs::path& path, const CheckpointState& state) {
 
 CheckpointInfo open_folder(const fs::path& folder) {
   const CheckpointState state = read_state(folder / kStateFile);
-  if (const auto step = step_of(folder); step && *step != state.train.step) {
+  if (const auto step = step_of_name(folder); step && *step != state.train.step) {
     refuse(folder, fmt::format("{} is of step {}, its folder should be {}", kStateFile,
                                state.train.step, step_name(state.train.step)));
   }
   for (const auto& [name, digest] : state.files) {
     verify_digest(InputFile(folder / name, ExitCode::checkpoint), digest);
   }
-  for (const auto& [name, digest] : state.files) verify_tensors(folder / name, state);
+  for (const char* name : {kModelFile, kOptimizerFile}) verify_tensors(folder / name, state);
   return {.folder = folder,
           .config = state.config,
           .precision = state.precision,
@@ -175,79 +108,14 @@ void load_file(const fs::path& path, Backend& backend, std::span<const NamedTens
 
 }  // namespace
 
-void save_checkpoint(const fs::path& run_folder, Backend& backend, const CheckpointData& data) {
-  const fs::path checkpoints = run_folder / kFolder;
-  const fs::path final = checkpoints / step_name(data.state.step);
-  const fs::path partial = partial_name(final);
-  std::error_code why;
-  if (fs::create_directories(checkpoints, why)) {
-    sync_folder(run_folder);
-    sync_folder(run_folder.parent_path());
-  }
-  if (why) fail_storage(checkpoints, "create", why);
-  remove_leftovers(checkpoints);
-  try {
-    if (!fs::create_directory(partial, why) && why) fail_storage(partial, "create", why);
-    CheckpointState state{.config = data.config,
-                          .precision = data.precision,
-                          .tokenizer = data.tokenizer,
-                          .train = data.state,
-                          .plans = data.plans,
-                          .files = {}};
-    state.files[kModelFile] =
-        write_safetensors(partial / kModelFile, backend, data.model,
-                          model_metadata(data.config, data.precision, data.tokenizer));
-    state.files[kOptimizerFile] =
-        write_safetensors(partial / kOptimizerFile, backend, data.optimizer, {{"format", "lathe"}});
-    write_state(partial, state);
-    sync_folder(partial);
-    publish(partial, final, removed_name(final));
-  } catch (...) {
-    fs::remove_all(partial, why);  // give the space back; the error that matters is on its way
-    throw;
-  }
-  remove_leftovers(checkpoints);  // the checkpoint that this one has replaced
-}
-
 std::vector<fs::path> list_checkpoints(const fs::path& run_folder) {
   std::map<std::int64_t, fs::path> by_step;
-  for (const fs::path& path : entries(run_folder / kFolder)) {
-    if (const auto step = step_of(path)) by_step[*step] = path;
+  for (const fs::path& path : entries(run_folder / kCheckpointsFolder)) {
+    if (const auto step = step_of_name(path)) by_step[*step] = path;
   }
   std::vector<fs::path> paths;
   for (auto& [step, path] : by_step) paths.push_back(std::move(path));
   return paths;
-}
-
-void prune_checkpoints(const fs::path& run_folder, std::int64_t keep) {
-  const std::vector<fs::path> paths = list_checkpoints(run_folder);
-  if (keep <= 0 || std::cmp_less_equal(paths.size(), keep)) return;
-  for (const fs::path& path :
-       std::span(paths).first(paths.size() - static_cast<std::size_t>(keep))) {
-    // Half a checkpoint must not be seen: it gives up its name before the first file goes.
-    std::error_code why;
-    fs::rename(path, removed_name(path), why);
-    if (why) fail_storage(path, "rename", why);
-    remove_folder(removed_name(path));
-  }
-  sync_folder(run_folder / kFolder);
-}
-
-std::vector<fs::path> set_aside_checkpoints(const fs::path& run_folder, std::int64_t step) {
-  std::vector<fs::path> renamed;
-  for (const fs::path& path : list_checkpoints(run_folder)) {
-    if (*step_of(path) <= step) continue;
-    fs::path to;
-    for (int i = 0; to.empty() || fs::exists(to); ++i) {
-      to = path.parent_path() / fmt::format("set-aside-{}-{}", i, path.filename().string());
-    }
-    std::error_code why;
-    fs::rename(path, to, why);
-    if (why) fail_storage(path, "rename", why);
-    renamed.push_back(to);
-  }
-  if (!renamed.empty()) sync_folder(run_folder / kFolder);
-  return renamed;
 }
 
 CheckpointInfo open_checkpoint(const fs::path& path, std::vector<std::string>* problems) {
@@ -256,7 +124,7 @@ CheckpointInfo open_checkpoint(const fs::path& path, std::vector<std::string>* p
     refuse(path, fs::exists(path, ignored) ? "is a file, must be a checkpoint or run folder"
                                            : "no such checkpoint or run folder");
   }
-  if (!fs::is_directory(path / kFolder, ignored)) return open_folder(path);
+  if (!fs::is_directory(path / kCheckpointsFolder, ignored)) return open_folder(path);
   std::vector<std::string> found;
   std::vector<std::string>& lines = problems == nullptr ? found : *problems;
   const std::size_t before = lines.size();
@@ -277,6 +145,18 @@ std::optional<CheckpointInfo> newest_checkpoint(const fs::path& run_folder,
     }
   }
   return std::nullopt;
+}
+
+std::optional<fs::path> options_of_checkpoint(const fs::path& folder) {
+  try {
+    const CheckpointState state = read_state(folder / kStateFile);
+    const auto digest = state.files.find(kOptionsFile);
+    if (digest == state.files.end()) return std::nullopt;
+    verify_digest(InputFile(folder / kOptionsFile, ExitCode::checkpoint), digest->second);
+    return folder / kOptionsFile;
+  } catch (const Error&) {
+    return std::nullopt;  // open_checkpoint says why
+  }
 }
 
 void load_checkpoint(const CheckpointInfo& info, Backend& backend,

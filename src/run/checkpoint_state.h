@@ -16,13 +16,14 @@ namespace lathe {
 inline constexpr const char* kStateFile = "state.json";
 inline constexpr const char* kModelFile = "model.safetensors";
 inline constexpr const char* kOptimizerFile = "optimizer.safetensors";
+inline constexpr const char* kOptionsFile = "config.toml";  // of checkpoints that a run has made
 
 struct CheckpointState {
   ModelConfig config;
   std::string precision, tokenizer;
   TrainState train;
   std::string plans;                        // of the device; "" on a CPU
-  std::map<std::string, FileDigest> files;  // kModelFile and kOptimizerFile
+  std::map<std::string, FileDigest> files;  // all but state.json itself
 };
 
 std::string state_to_text(const CheckpointState& state);
@@ -39,7 +40,12 @@ std::map<std::string, std::string> model_metadata(const ModelConfig& config,
 template <class T, class Plain>
 concept MaybeConst = std::same_as<std::remove_const_t<T>, Plain>;
 
-// Calls visit(name, field) for every field, in the order in which files hold them.
+// Of a field that version 1 had not: where a file lacks it, it keeps its default.
+struct Added {};
+
+// Calls visit(name, field) or visit(name, field, Added{}) for every field, in the order in which
+// files hold them. A field may be a struct that has its own visit_fields, a list of numbers, a truth
+// value.
 template <MaybeConst<ModelConfig> Config, class Visit>
 void visit_fields(Config& config, const Visit& visit) {
   visit("layers", config.layers);
@@ -58,6 +64,7 @@ void visit_fields(State& state, const Visit& visit) {
   visit("wall_seconds", state.wall_seconds);
   visit("best_val_loss", state.best_val_loss);
   visit("best_val_step", state.best_val_step);
+  visit("validated_step", state.validated_step, Added{});
 }
 
 }  // namespace lathe
