@@ -12,6 +12,7 @@
 #include <span>
 
 #include "lathe/tensor.h"
+#include "lathe/update_limits.h"
 
 namespace lathe {
 
@@ -134,7 +135,8 @@ struct ElementRange {
 // AdamW with bias correction and decoupled decay (Loshchilov & Hutter 2019), and clipping by
 // global norm: the gradient is scaled by min(1, grad_clip / (sqrt(grad_square_sum) + 1e-6)),
 // on the device, so that the norm needs no round trip. grad_clip 0 is off. With a loss or a norm
-// that is not finite nothing is written: such a step never reaches the parameters.
+// that is not finite or above `limits` nothing is written: such a step never reaches the
+// parameters.
 struct AdamWUpdate {
   static constexpr const char* kName = "adamw_update";
   Tensor parameter;                       // (P) compute; with fp32 it is its own master
@@ -144,6 +146,7 @@ struct AdamWUpdate {
   Tensor grad_square_sum;                 // (1) fp32
   Tensor loss_sum;                        // (1) fp32
   std::span<const ElementRange> decayed;  // sorted, disjoint: where weight_decay applies
+  UpdateLimits limits;                    // of loss_sum and grad_square_sum
   std::int64_t step;                      // 1 for the first update
   double learning_rate, beta1, beta2, eps, weight_decay, grad_clip;
 };
