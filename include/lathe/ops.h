@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "lathe/tensor.h"
 #include "lathe/update_limits.h"
@@ -226,5 +227,30 @@ Cost cost(const SumOfSquares& op);
 Cost cost(const Sum& op);
 Cost cost(const Convert& op);
 Cost cost(const Fill& op);
+
+// What an operation writes, under its names here; absent operands are left out.
+struct OutputTensor {
+  const char* name;
+  Tensor tensor;
+};
+struct Outputs {
+  std::vector<OutputTensor> written;
+  Tensor parameter;  // whose layer it is: the parameter or its gradient; empty: of none
+};
+Outputs outputs(const EmbeddingForward& op);
+Outputs outputs(const EmbeddingBackward& op);
+Outputs outputs(const LayerNormForward& op);
+Outputs outputs(const LayerNormBackward& op);
+Outputs outputs(const LinearForward& op);
+Outputs outputs(const LinearBackward& op);
+Outputs outputs(const AttentionForward& op);
+Outputs outputs(const AttentionBackward& op);
+Outputs outputs(const AttentionCached& op);
+Outputs outputs(const CrossEntropy& op);
+Outputs outputs(const AdamWUpdate& op);
+Outputs outputs(const SumOfSquares& op);
+Outputs outputs(const Sum& op);
+Outputs outputs(const Convert& op);
+Outputs outputs(const Fill& op);
 
 }  // namespace lathe

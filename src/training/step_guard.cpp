@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/number_text.h"
+
 namespace lathe {
 namespace {
 
@@ -90,11 +92,10 @@ Verdict StepGuard::judge(GuardState& state, const DecidedStep& step) const {
 }
 
 std::string StepGuard::reason(const GuardState& state, const DecidedStep& step) const {
-  if (!std::isfinite(step.loss)) {
-    return fmt::format("training loss is {} at step {}", step.loss, step.number);
-  }
-  if (!std::isfinite(step.gradient_norm)) {
-    return fmt::format("gradient norm is {} at step {}", step.gradient_norm, step.number);
+  if (!is_finite(step)) {
+    const bool has_loss = std::isfinite(step.loss);
+    return fmt::format("{} is {} at step {}", has_loss ? "gradient norm" : "training loss",
+                       non_finite_text(has_loss ? step.gradient_norm : step.loss), step.number);
   }
   const bool by_loss = step.loss * tokens_ > limits(state).loss_sum;
   const std::vector<double>& values = by_loss ? state.losses : state.gradient_norms;

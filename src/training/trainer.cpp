@@ -87,6 +87,7 @@ int Trainer::run() {
       options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
   try {
     say_start();
+    check_start();
     while (state_.step < end && !is_stop_requested() && !has_ended()) {
       follow_profiler();
       const std::optional<Step> step = train_step();
@@ -115,6 +116,7 @@ int Trainer::run() {
 // One update from a whole batch, as far as the guard lets it. Nothing is awaited before its end.
 // Nothing is given, and no update made, when the run is asked to stop between two micro-steps.
 std::optional<Trainer::Step> Trainer::train_step() {
+  if (finite_check_) finite_check_->set_step(state_.step + 1);
   const double start = now();
   const auto tokens = static_cast<double>(horizon_.tokens_per_step);
   for (std::int64_t micro_step = 0; micro_step < horizon_.micro_steps; ++micro_step) {

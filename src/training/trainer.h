@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "finite_check.h"
 #include "lathe/adamw.h"
 #include "lathe/checkpoint.h"
 #include "lathe/data_loader.h"
@@ -35,12 +36,15 @@ class Trainer {
 
   int run();
 
+  Backend& backend() { return *backend_; }
+
  private:
   // Of one update, before it.
   struct Step {
     double loss, gradient_norm, seconds;
     bool updated;
   };
+  void check_start();
   std::optional<Step> train_step();
   bool settle(const Step& step);
   void roll_back(const std::string& reason);
@@ -72,6 +76,7 @@ class Trainer {
   Gpt2 model_;
   CachedDecoder decoder_;  // of samples
   AdamW adamw_;
+  std::optional<FiniteCheck> finite_check_;
   TrainState state_;
   bool is_new_;
   std::optional<ModelInfo> initial_;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "base/number_text.h"
 #include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/evaluate.h"
@@ -39,7 +40,7 @@ void Trainer::measure_loss() {
     throw Error(ExitCode::diverged,
                 fmt::format("validation loss is {} at step {}: the weights are no use; try a lower "
                             "--lr or a longer --warmup-steps",
-                            evaluation.loss, state_.step));
+                            non_finite_text(evaluation.loss), state_.step));
   }
   result_.val_loss = evaluation.loss;
   if (!state_.best_val_loss || evaluation.loss < *state_.best_val_loss) {

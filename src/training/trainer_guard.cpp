@@ -8,6 +8,15 @@
 
 namespace lathe {
 
+// With --check-finite: everything from here on is looked at, beginning with what there is.
+void Trainer::check_start() {
+  if (!options_.check_finite) return;
+  finite_check_.emplace(*backend_, model_, adamw_);
+  finite_check_->set_step(state_.step);
+  finite_check_->check_parameters();
+  backend_->set_observer(&*finite_check_);
+}
+
 // Counts the step and logs it; false when the run has gone back to a checkpoint instead. Errors:
 // diverged, when the run cannot go on.
 bool Trainer::settle(const Step& step) {
@@ -35,7 +44,7 @@ bool Trainer::settle(const Step& step) {
   }
   if (!step.updated && guard_.gives_up(state_.guard)) {
     save();
-    end(fmt::format(", refused like {} in a row (--max-skips)", state_.guard.refused_in_row));
+    end(fmt::format(", with {} in a row the run ends (--max-skips)", state_.guard.refused_in_row));
   }
   if (verdict == Verdict::skipped) {
     folder_->announce(
