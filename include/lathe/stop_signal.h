@@ -26,7 +26,7 @@ class StopSignalWatch {
   bool is_outermost_;
 };
 
-// From now on; until the signals are watched anew.
+// From now on, in place of an earlier limit; infinity is none.
 void stop_after(double seconds);
 
 bool is_stop_requested();

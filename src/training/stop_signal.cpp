@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cmath>
 #include <csignal>
 #include <cstdint>
 #include <ctime>
@@ -74,7 +75,8 @@ StopSignalWatch::~StopSignalWatch() {
 }
 
 void stop_after(double seconds) {
-  end_of_time = now() + static_cast<std::int64_t>(seconds * 1000);
+  const bool is_limit = std::isfinite(seconds);
+  end_of_time = is_limit ? now() + static_cast<std::int64_t>(seconds * 1000) : kNever;
 }
 
 bool is_stop_requested() {

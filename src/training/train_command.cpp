@@ -1,6 +1,7 @@
 // lathe train. Nothing is written before everything that can be refused has been checked.
 #include <fmt/format.h>
 
+#include <limits>
 #include <memory>
 #include <optional>
 
@@ -82,7 +83,8 @@ std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<Checkpoint
 
 int train_command(const Options& given) {
   const StopSignalWatch watch;
-  if (!given.max_time.empty()) stop_after(parse_duration(given.max_time));
+  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  stop_after(given.max_time.empty() ? kNoLimit : parse_duration(given.max_time));
   Options options = given;
   RunFolder::check(options.out, options.overwrite, options.resume.has_value());
   std::optional<CheckpointInfo> start;
