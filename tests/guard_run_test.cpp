@@ -37,7 +37,7 @@ std::string without_steps(std::string text, std::size_t first, std::size_t count
 }
 
 // Makes the norm of the n-th update not finite.
-SmallRuns::MakeObserver poison(std::set<int> updates, float value) {
+SmallRuns::MakeObserver poison(const std::set<int>& updates, float value) {
   return [=](Backend& backend) {
     return std::make_unique<AtOperation>(
         "sum_of_squares", updates, [&backend, value](const OperationOutputs& operation) {
@@ -173,7 +173,7 @@ TEST_F(GuardRun, AnOutlierIsSkippedTheSameHoweverOftenTheRunWasInterrupted) {
   std::vector<std::string> cut = args;
   cut.emplace_back("--stop-at-step=14");
   ASSERT_EQ(runs.train("cut", cut), 0);
-  for (int step = 15; step <= 28; ++step) {
+  for (int step = 16; step <= 28; step += 3) {
     ASSERT_EQ(runs.train("cut", {"--resume", fmt::format("--stop-at-step={}", step)}), 0);
   }
   EXPECT_TRUE(runs.same_tensors("whole", 28, "cut", 28));
