@@ -14,6 +14,8 @@
 #include "lathe/backend.h"
 #include "lathe/model_config.h"
 #include "lathe/safetensors.h"
+#include "lathe/step_guard.h"
+#include "lathe/stop_rules.h"
 
 namespace lathe {
 
@@ -26,6 +28,8 @@ struct TrainState {
   std::optional<double> best_val_loss;
   std::int64_t best_val_step = 0;
   std::int64_t validated_step = 0;  // the last whose validation is in here; 0: none
+  GuardState guard = {};
+  StopRuleState stop_rules = {};
   bool operator==(const TrainState&) const = default;
 };
 

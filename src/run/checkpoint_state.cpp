@@ -38,11 +38,6 @@ std::string last_lines(std::string_view lines) {
   return fmt::format(",\n  \"checksum\": \"{}\"\n}}\n", checksum_text(checksum_of(lines)));
 }
 
-template <class T>
-concept HasFields = requires(T& fields) {
-  visit_fields(fields, [](const char*, auto&, auto...) {});
-};
-
 template <class Value>
 ordered_json to_json(const Value& value) {
   if constexpr (std::same_as<Value, std::optional<double>>) {
