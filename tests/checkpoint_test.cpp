@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "lathe/files.h"
+#include "run/retention.h"
 #include "support/compare.h"
 #include "support/error_of.h"
 #include "support/file_size_limit.h"
@@ -76,7 +77,7 @@ std::string opening_error(const fs::path& path) {
   try {
     for (;; ++step) {
       save(run, step);
-      prune_checkpoints(run.path(), 2);
+      prune_checkpoints(run.path(), {.keep = 2});
     }
   } catch (...) {
     ::_exit(1);
@@ -257,15 +258,15 @@ TEST(PruneCheckpoints, KeepsTheHighestSteps) {
   const TempDir run;
   for (const int step : {9, 100, 20, 100'000'000}) save(run, step);
   run.write("checkpoints/step-1/mine", "");  // not a name of ours
-  prune_checkpoints(run.path(), 0);
+  prune_checkpoints(run.path(), {.keep = 0});
   EXPECT_EQ(list_checkpoints(run.path()).size(), 4u);
-  prune_checkpoints(run.path(), 4);
+  prune_checkpoints(run.path(), {.keep = 4});
   EXPECT_EQ(list_checkpoints(run.path()).size(), 4u);
-  prune_checkpoints(run.path(), 2);
+  prune_checkpoints(run.path(), {.keep = 2});
   EXPECT_EQ(names_in(run / "checkpoints"),
             (std::set<std::string>{"step-00000100", "step-100000000", "step-1"}));
   EXPECT_EQ(open_checkpoint(run.path()).state.step, 100'000'000);
-  prune_checkpoints(run / "none", 2);  // no run, nothing to do
+  prune_checkpoints(run / "none", {.keep = 2});  // no run, nothing to do
 }
 
 TEST(SetAsideCheckpoints, TakesThoseOfLaterStepsAndKeepsEarlierOnesSetAside) {
@@ -303,7 +304,11 @@ TEST(NewestCheckpoint, FallsBackAndSaysWhy) {
   EXPECT_EQ(open_checkpoint(run.path(), &problems).folder, second);
   EXPECT_EQ(problems.size(), 2u);
 
-  prune_checkpoints(run.path(), 2);
+  prune_checkpoints(run.path(), {.keep = 2});  // no whole one goes for a damaged one
+  EXPECT_EQ(list_checkpoints(run.path()).size(), 4u);
+  for (const fs::path& whole : {run.path() / "checkpoints/step-00000001", second}) {
+    fs::remove_all(whole);
+  }
   EXPECT_EQ(
       opening_error(run.path()),
       "exit 4: " + run.path().string() + ": no checkpoint is whole; the newest: " + fourth_problem);
@@ -333,7 +338,7 @@ TEST(OpenCheckpoint, RefusesAStateThatCannotBe) {
   using State = nlohmann::ordered_json;
   const std::vector<StateChange> changes = {
       {[](State& s) { s["format"] = "other"; }, R"(format "other", must be "lathe checkpoint")"},
-      {[](State& s) { s["version"] = 2; }, "format version 2, this Lathe reads version 1"},
+      {[](State& s) { s["version"] = 3; }, "format version 3, this Lathe reads versions 1 to 2"},
       {[](State& s) { s.erase("version"); }, R"(has no "version")"},
       {[](State& s) { s["model"] = 1; }, R"(has no "layers")"},
       {[](State& s) { s["model"]["heads"] = "1"; }, R"("heads" must be a whole number)"},

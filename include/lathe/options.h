@@ -64,7 +64,10 @@ struct Options {
 
   // Run. An interval of 0 is off; val_tokens 0: the whole split, at most a million; keep 0: all.
   std::int64_t val_every = 0, val_tokens = 0, sample_every = 0, log_every = 0;
-  std::int64_t checkpoint_every = 0, keep = 0;
+  std::int64_t checkpoint_every = 0, keep = 0, keep_every = 0;
+  bool keep_best = false, background_save = false;
+  std::int64_t save_retries = 0;
+  double save_retry_seconds = 0;
   std::string out;
   std::string token_cache;            // folder; empty: beside `out`
   std::optional<std::string> resume;  // "" newest checkpoint of --out, "auto", or a path

@@ -5,6 +5,7 @@
 
 #include "lathe/checkpoint.h"
 #include "lathe/options.h"
+#include "lathe/run_folder.h"
 #include "lathe/training_data.h"
 
 namespace lathe {
@@ -13,6 +14,11 @@ namespace lathe {
 // passed over. Errors: checkpoint, when there is none and --resume=auto does not allow that, or
 // when all are damaged.
 std::optional<CheckpointInfo> find_start(const Options& options);
+
+// Where metrics are cut to go on from a state.
+inline ResumedStep resumed_step(const TrainState& state) {
+  return {.step = state.step, .is_validated = state.validated_step == state.step};
+}
 
 // Whether no step is left to do. Errors: checkpoint, when it is of another model than the run's
 // options; usage, when it is beyond the end of the run.

@@ -12,6 +12,7 @@
 
 #include "lathe/files.h"
 #include "lathe/folder_lock.h"
+#include "lathe/line_file.h"
 
 namespace lathe {
 
@@ -41,14 +42,21 @@ struct RunResult {
   std::int64_t peak_memory_bytes = 0;
   std::int64_t parameters = 0;
   std::uint64_t seed = 0;
+  std::int64_t failed_saves = 0;
   std::string precision, device, checkpoint;
+};
+
+// Where a run goes on, and whether what it goes on from has seen the validation of that step.
+struct ResumedStep {
+  std::int64_t step;
+  bool is_validated;
 };
 
 struct RunFolderSpec {
   std::filesystem::path folder;
-  std::optional<std::int64_t> resumed_step;  // nullopt: a new run
-  bool quiet;                                // nothing on stdout
-  bool llmc_log;                             // main.log too
+  std::optional<ResumedStep> resumed;  // nullopt: a new run
+  bool quiet;                          // nothing on stdout
+  bool llmc_log;                       // main.log too
 };
 
 class RunFolder {
@@ -71,7 +79,7 @@ class RunFolder {
   static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
 
   // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
-  // `resumed_step`. `lock` is what lock() gave before the folder was looked at. Errors: storage,
+  // its step. `lock` is what lock() gave before the folder was looked at. Errors: storage,
   // and usage where another process has made the folder since.
   RunFolder(const RunFolderSpec& spec, FolderLock lock);
 
@@ -81,9 +89,10 @@ class RunFolder {
   void write_token_keys(const std::map<std::string, std::string>& keys);  // nothing without any
   void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
+  std::filesystem::path sample_path(std::int64_t step) const;
 
   // Cuts the metrics after a step that the run has gone back to.
-  void go_back_to(std::int64_t step);
+  void go_back_to(const ResumedStep& step);
 
   void training(const StepMetrics& metrics);
   void validation(std::int64_t step, double loss);
@@ -94,12 +103,26 @@ class RunFolder {
   void say(const std::string& line);       // to log.txt and, unless quiet, stdout
   void announce(const std::string& line);  // to both: warnings and the end
 
+  // Tries once more to write what could not be written, and says why it still cannot be; "": all is
+  // written. Nothing but the constructor, write_config and write_token_keys fails for the disk: it
+  // is said on stderr, once, kept in memory and tried again.
+  std::string find_unwritten();
+
  private:
+  void add(LineFile& file, const std::string& line);
+  void write_soon(const std::filesystem::path& path, const std::string& text);
+  void write_unwritten();
+  void warn_once(const std::string& problem);
+
   std::filesystem::path folder_;
   FolderLock lock_;
   bool quiet_;
-  OutputFile metrics_, log_;
-  std::optional<OutputFile> llmc_log_;
+  LineFile metrics_, log_;
+  std::optional<LineFile> llmc_log_;
+  std::map<std::filesystem::path, std::string> unwritten_;  // files as they are to be
+  std::string problem_;                                     // with one of these
+  double tried_at_ = 0;
+  bool has_warned_ = false;
 };
 
 }  // namespace lathe

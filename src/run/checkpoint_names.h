@@ -1,5 +1,5 @@
-// Names in RUN/checkpoints. Only step-00001000 is a checkpoint; what is being written or deleted has
-// a name that no reader looks at.
+// Names in RUN/checkpoints. Only step-00001000 is a checkpoint; what is being written or deleted
+// has a name that no reader looks at.
 #pragma once
 
 #include <cstdint>

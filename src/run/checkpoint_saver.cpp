@@ -18,9 +18,9 @@
 namespace lathe {
 namespace {
 
-constexpr double kLongestWait = 60;        // seconds between two tries
-constexpr double kTimeAfterStop = 10;      // for all tries after a stop signal
-constexpr double kWaitAfterStop = 2;       // between two of them
+constexpr double kLongestWait = 60;    // seconds between two tries
+constexpr double kTimeAfterStop = 10;  // for all tries after a stop signal
+constexpr double kWaitAfterStop = 2;   // between two of them
 
 std::int64_t bytes_of(const CheckpointData& data) {
   std::int64_t bytes = 0;
@@ -30,8 +30,8 @@ std::int64_t bytes_of(const CheckpointData& data) {
   return bytes;
 }
 
-// What a save does beside the checkpoint itself, once that is durable. No failure here is one of the
-// save.
+// What a save does beside the checkpoint itself, once that is durable. No failure here is one of
+// the save.
 void follow_up(const std::filesystem::path& run_folder, std::int64_t step,
                const Retention& retention, std::vector<std::string>& remarks) {
   try {
@@ -140,23 +140,26 @@ void CheckpointSaver::give_up() noexcept {
   }
 }
 
+void CheckpointSaver::go_back_to(std::int64_t step) {
+  saved_step_ = step;
+  retry_at_.reset();
+}
+
 void CheckpointSaver::start(CheckpointData data) {
   retry_at_.reset();
   running_step_ = data.state.step;
-  const Retention retention{
-      .keep = spec_.keep,
-      .keep_every = spec_.keep_every,
-      .best_step = spec_.keep_best && data.state.best_val_loss
-                       ? std::optional(data.state.best_val_step)
-                       : std::nullopt};
+  const Retention retention{.keep = spec_.keep,
+                            .keep_every = spec_.keep_every,
+                            .best_step = spec_.keep_best && data.state.best_val_loss
+                                             ? std::optional(data.state.best_val_step)
+                                             : std::nullopt};
   if (host_) move_to_host(data);
   const bool in_place = host_ || !backend_.memory();
   SaveJob job = [this, data = std::move(data), retention,
                  in_place](const std::function<void()>& all_read) {
-    std::vector<std::string> remarks =
-        save_checkpoint(spec_.run_folder, data,
-                        {.read = in_place ? read_in_place() : download(backend_),
-                         .all_read = all_read});
+    std::vector<std::string> remarks = save_checkpoint(
+        spec_.run_folder, data,
+        {.read = in_place ? read_in_place() : download(backend_), .all_read = all_read});
     follow_up(spec_.run_folder, data.state.step, retention, remarks);
     return remarks;
   };

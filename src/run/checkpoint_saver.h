@@ -1,5 +1,5 @@
-// Saves a run's checkpoints, in the background where it may, and does not give up at once: a save that
-// fails is tried again, with the state of then, while training goes on.
+// Saves a run's checkpoints, in the background where it may, and does not give up at once: a save
+// that fails is tried again, with the state of then, while training goes on.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ struct SaverSpec {
   std::int64_t keep, keep_every;  // Retention
   bool keep_best;
   bool background;
-  std::int64_t retries;  // of a failed save, before the run ends
-  double retry_seconds;  // before the first of them; each further wait is twice as long
+  std::int64_t retries;     // of a failed save, before the run ends
+  double retry_seconds;     // before the first of them; each further wait is twice as long
   std::int64_t saved_step;  // has a checkpoint already; -1: none
 };
 
@@ -56,6 +56,9 @@ class CheckpointSaver {
   // Waits, says how it ended, and throws nothing: for a run that fails anyhow.
   void give_up() noexcept;
 
+  // The state is that of an older checkpoint again; none is being saved.
+  void go_back_to(std::int64_t step);
+
   std::int64_t saved_step() const { return saved_step_; }  // the last that is durable; -1: none
   std::int64_t failed_saves() const { return failed_saves_; }
 
@@ -72,9 +75,9 @@ class CheckpointSaver {
   std::unique_ptr<std::byte[]> host_;  // a checkpoint's tensors, of a device with memory of its own
   std::int64_t saved_step_, running_step_ = -1;
   std::int64_t failed_saves_ = 0, failures_in_a_row_ = 0;
-  std::string last_reason_;          // of a failure
-  std::optional<double> retry_at_;     // by now(); nullopt: nothing waits
-  std::optional<SaveThread> thread_;   // last: ends before what its job uses goes
+  std::string last_reason_;           // of a failure
+  std::optional<double> retry_at_;    // by now(); nullopt: nothing waits
+  std::optional<SaveThread> thread_;  // last: ends before what its job uses goes
 };
 
 }  // namespace lathe

@@ -1,4 +1,6 @@
-#include "line_file.h"
+#include "lathe/line_file.h"
+
+#include <system_error>
 
 #include "lathe/error.h"
 
@@ -7,7 +9,28 @@ namespace {
 
 constexpr std::size_t kMostWaiting = std::size_t{16} << 20;  // bytes: some 100,000 steps
 
+std::size_t kept_bytes(std::string_view text, const std::function<bool(std::string_view)>& keeps) {
+  std::size_t kept = 0;
+  for (std::size_t end = 0; (end = text.find('\n', kept)) != text.npos; kept = end + 1) {
+    if (!keeps(text.substr(kept, end - kept))) break;
+  }
+  return kept;
+}
+
 }  // namespace
+
+void cut_lines(const std::filesystem::path& path,
+               const std::function<bool(std::string_view)>& keeps) {
+  if (!std::filesystem::exists(path)) return;
+  const std::string text = read_file(path, ExitCode::storage);
+  const std::size_t kept = kept_bytes(text, keeps);
+  if (kept == text.size()) return;
+  std::error_code why;
+  std::filesystem::resize_file(path, kept, why);
+  if (why) {
+    throw Error(ExitCode::storage, path.string() + ": cannot be written: " + why.message());
+  }
+}
 
 LineFile::LineFile(const std::filesystem::path& path)
     : path_(path), file_(path, OutputFile::Mode::append), size_(file_.size()) {}
@@ -34,6 +57,13 @@ void LineFile::flush() {
     problem_ = error.what();
     cut_rest();
   }
+}
+
+void LineFile::cut(const std::function<bool(std::string_view)>& keeps) {
+  cut_lines(path_, keeps);
+  size_ = file_.size();
+  has_rest_ = false;
+  waiting_.resize(kept_bytes(waiting_, keeps));
 }
 
 // The file is ours alone: what it has gained is the start of what was to be written.

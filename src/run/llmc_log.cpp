@@ -19,7 +19,7 @@ std::string llmc_accuracy_line(std::int64_t step, double accuracy) {
   return fmt::format("s:{} eval:{:.4f}\n", step, accuracy);
 }
 
-bool is_llmc_line_until(std::string_view line, std::int64_t step) {
+bool is_llmc_line_until(std::string_view line, std::int64_t step, bool is_validated) {
   constexpr std::string_view kBegin = "s:", kTraining = " trl:";
   constexpr std::string_view kValidation = " tel:", kAccuracy = " eval:";
   if (!line.starts_with(kBegin)) return false;
@@ -29,7 +29,8 @@ bool is_llmc_line_until(std::string_view line, std::int64_t step) {
   const std::string_view rest(parsed.ptr, static_cast<std::size_t>(end - parsed.ptr));
   if (parsed.ec != std::errc() || number < 0) return false;
   if (rest.starts_with(kTraining)) return number < step;
-  return (rest.starts_with(kValidation) || rest.starts_with(kAccuracy)) && number <= step;
+  if (!rest.starts_with(kValidation) && !rest.starts_with(kAccuracy)) return false;
+  return number < step || (is_validated && number == step);
 }
 
 }  // namespace lathe

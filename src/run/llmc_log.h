@@ -14,7 +14,8 @@ std::string llmc_training_line(const StepMetrics& metrics);
 std::string llmc_validation_line(std::int64_t step, double loss);
 std::string llmc_accuracy_line(std::int64_t step, double accuracy);
 
-// Whether it is a line, without its end, that a run has written before update `step` + 1.
-bool is_llmc_line_until(std::string_view line, std::int64_t step);
+// Whether it is a line, without its end, that a run has written before update `step` + 1. The
+// validation of that step belongs to them only where the state of `step` has seen it.
+bool is_llmc_line_until(std::string_view line, std::int64_t step, bool is_validated);
 
 }  // namespace lathe

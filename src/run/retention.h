@@ -1,5 +1,5 @@
-// Which checkpoints of a run stay. Nothing goes before a newer one is durable, and a damaged one never
-// takes the place of a whole one.
+// Which checkpoints of a run stay. Nothing goes before a newer one is durable, and a damaged one
+// never takes the place of a whole one.
 #pragma once
 
 #include <cstdint>

@@ -4,12 +4,17 @@
 #include <fmt/os.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <system_error>
+#include <utility>
 
+#include "base/clock.h"
 #include "base/strict_json.h"
+#include "lathe/checkpoint.h"
 #include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/version.h"
@@ -56,37 +61,27 @@ void remove_run(const fs::path& folder) {
   }
 }
 
-// The step of a line of metrics.jsonl; nullopt for what is none.
-std::optional<std::uint64_t> step_of(std::string_view line) {
+// Whether a line of metrics.jsonl is of the run up to `step`. Of that step's own validation it is
+// only where the state that the run goes on from has seen it: else it is made again.
+bool is_until(std::string_view line, const ResumedStep& resumed) {
   const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   const auto step = json.is_object() ? json.find("step") : json.end();
-  if (step == json.end() || !step->is_number_unsigned()) return std::nullopt;
-  return step->get<std::uint64_t>();
+  if (step == json.end() || !step->is_number_unsigned()) return false;
+  const auto last = static_cast<std::uint64_t>(resumed.step);
+  if (step->get<std::uint64_t>() != last) return step->get<std::uint64_t>() < last;
+  const auto is_of_validation = [](const auto& item) { return item.key().starts_with("val/"); };
+  const auto items = json.items();
+  return resumed.is_validated || std::none_of(items.begin(), items.end(), is_of_validation);
 }
 
-// Cuts a file of lines before the first that is not to be kept. A last line without its end was cut
-// by a kill.
-void cut_lines(const fs::path& path, const std::function<bool(std::string_view)>& keeps) {
-  if (!fs::exists(path)) return;
-  const std::string text = read_file(path, ExitCode::storage);
-  std::size_t kept = 0;
-  for (std::size_t end = 0; (end = text.find('\n', kept)) != std::string::npos; kept = end + 1) {
-    if (!keeps(std::string_view(text).substr(kept, end - kept))) break;
-  }
-  if (kept == text.size()) return;
-  std::error_code error;
-  fs::resize_file(path, kept, error);
-  if (error) fail_storage(path, error);
+bool is_llmc_until(std::string_view line, const ResumedStep& resumed) {
+  return is_llmc_line_until(line, resumed.step, resumed.is_validated);
 }
 
-// What comes after step `resumed_step` will come again.
-void cut_metrics(const fs::path& folder, std::int64_t resumed_step) {
-  cut_lines(folder / kMetrics, [&](std::string_view line) {
-    const auto step = step_of(line);
-    return step && *step <= static_cast<std::uint64_t>(resumed_step);
-  });
-  cut_lines(folder / kLlmcLog,
-            [&](std::string_view line) { return is_llmc_line_until(line, resumed_step); });
+// What comes after the resumed step will come again.
+void cut_metrics(const fs::path& folder, const ResumedStep& resumed) {
+  cut_lines(folder / kMetrics, [&](std::string_view line) { return is_until(line, resumed); });
+  cut_lines(folder / kLlmcLog, [&](std::string_view line) { return is_llmc_until(line, resumed); });
 }
 
 // The lock that is held, or that of a folder made here.
@@ -102,9 +97,9 @@ FolderLock lock_folder(const fs::path& folder, FolderLock lock) {
 }
 
 // A run's folder as it is when its first step comes.
-fs::path prepared(const fs::path& folder, std::optional<std::int64_t> resumed_step) {
-  if (resumed_step) {
-    cut_metrics(folder, *resumed_step);
+fs::path prepared(const fs::path& folder, const std::optional<ResumedStep>& resumed) {
+  if (resumed) {
+    cut_metrics(folder, *resumed);
   } else {
     remove_run(folder);
   }
@@ -123,7 +118,7 @@ void RunFolder::check(const fs::path& folder, bool overwrite, bool resumes) {
     throw Error(ExitCode::storage,
                 fmt::format("--out {}: is a file, must be a folder", folder.string()));
   }
-  if (!fs::exists(folder / kConfig)) {
+  if (!fs::exists(folder / kConfig) && !(resumes && !list_checkpoints(folder).empty())) {
     throw Error(ExitCode::usage,
                 fmt::format("--out {}: holds files that are not a run's; give another folder",
                             folder.string()));
@@ -160,9 +155,9 @@ RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
     : folder_(spec.folder),
       lock_(lock_folder(folder_, std::move(lock))),
       quiet_(spec.quiet),
-      metrics_(prepared(folder_, spec.resumed_step) / kMetrics, OutputFile::Mode::append),
-      log_(folder_ / kLog, OutputFile::Mode::append) {
-  if (spec.llmc_log) llmc_log_.emplace(folder_ / kLlmcLog, OutputFile::Mode::append);
+      metrics_(prepared(folder_, spec.resumed) / kMetrics),
+      log_(folder_ / kLog) {
+  if (spec.llmc_log) llmc_log_.emplace(folder_ / kLlmcLog);
 }
 
 void RunFolder::write_config(const std::string& toml) {
@@ -196,10 +191,11 @@ void RunFolder::write_result(const RunResult& r) {
       {"seed", r.seed},
       {"precision", r.precision},
       {"device", r.device},
+      {"failed_saves", r.failed_saves},
       {"checkpoint", r.checkpoint.empty() ? nlohmann::ordered_json(nullptr)
                                           : nlohmann::ordered_json(r.checkpoint)},
       {"version", version()}};
-  write_file_atomically(folder_ / kResult, json.dump(2) + "\n");
+  write_soon(folder_ / kResult, json.dump(2) + "\n");
 }
 
 std::map<std::string, std::string> RunFolder::token_keys(const fs::path& folder) {
@@ -222,16 +218,20 @@ void RunFolder::write_token_keys(const std::map<std::string, std::string>& keys)
 }
 
 void RunFolder::write_plans(const std::string& plans) {
-  if (!plans.empty()) write_file_atomically(folder_ / kPlans, plans);
+  if (!plans.empty()) write_soon(folder_ / kPlans, plans);
+}
+
+std::filesystem::path RunFolder::sample_path(std::int64_t step) const {
+  return folder_ / kSamples / fmt::format("step-{:08}.txt", step);
 }
 
 void RunFolder::write_sample(std::int64_t step, const std::string& text) {
-  make_folder(folder_ / kSamples);
-  write_file_atomically(folder_ / kSamples / fmt::format("step-{:08}.txt", step), text);
+  write_soon(sample_path(step), text);
 }
 
-void RunFolder::go_back_to(std::int64_t step) {
-  cut_metrics(folder_, step);
+void RunFolder::go_back_to(const ResumedStep& step) {
+  metrics_.cut([&](std::string_view line) { return is_until(line, step); });
+  if (llmc_log_) llmc_log_->cut([&](std::string_view line) { return is_llmc_until(line, step); });
 }
 
 void RunFolder::training(const StepMetrics& m) {
@@ -241,36 +241,80 @@ void RunFolder::training(const StepMetrics& m) {
                                  {"train/grad_norm", m.grad_norm},
                                  {"perf/tokens_per_second", m.tokens_per_second}};
   if (m.skipped) line["train/skipped"] = true;
-  metrics_.write(line.dump() + "\n");
-  if (llmc_log_) llmc_log_->write(llmc_training_line(m));
+  add(metrics_, line.dump() + "\n");
+  if (llmc_log_) add(*llmc_log_, llmc_training_line(m));
 }
 
 void RunFolder::validation(std::int64_t step, double loss) {
   const nlohmann::ordered_json line = {{"step", step}, {"val/loss", loss}};
-  metrics_.write(line.dump() + "\n");
-  if (llmc_log_) llmc_log_->write(llmc_validation_line(step, loss));
+  add(metrics_, line.dump() + "\n");
+  if (llmc_log_) add(*llmc_log_, llmc_validation_line(step, loss));
 }
 
 void RunFolder::main_accuracy(std::int64_t step, double accuracy) {
-  if (llmc_log_) llmc_log_->write(llmc_accuracy_line(step, accuracy));
+  if (llmc_log_) add(*llmc_log_, llmc_accuracy_line(step, accuracy));
 }
 
 void RunFolder::metrics(std::int64_t step,
                         const std::vector<std::pair<std::string, double>>& values) {
   nlohmann::ordered_json line = {{"step", step}};
   for (const auto& [name, value] : values) line[name] = value;
-  metrics_.write(line.dump() + "\n");
+  add(metrics_, line.dump() + "\n");
 }
 
 void RunFolder::say(const std::string& line) {
   if (!quiet_) return announce(line);
-  log_.write(line + "\n");
+  add(log_, line + "\n");
 }
 
 void RunFolder::announce(const std::string& line) {
-  log_.write(line + "\n");
-  std::fputs((line + "\n").c_str(), stdout);
-  std::fflush(stdout);
+  add(log_, line + "\n");
+  const bool is_out = std::fputs((line + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+  if (!is_out && errno != EPIPE) warn_once("stdout: " + std::generic_category().message(errno));
+}
+
+void RunFolder::add(LineFile& file, const std::string& line) {
+  file.add(line);
+  if (!file.is_complete()) warn_once(file.problem());
+  constexpr double kBetweenTries = 1;  // seconds
+  if (!unwritten_.empty() && now() - tried_at_ >= kBetweenTries) write_unwritten();
+}
+
+// A name that cannot be written now is tried again with the lines that follow.
+void RunFolder::write_soon(const fs::path& path, const std::string& text) {
+  unwritten_[path] = text;
+  write_unwritten();
+}
+
+void RunFolder::write_unwritten() {
+  tried_at_ = now();
+  try {
+    while (!unwritten_.empty()) {
+      const auto& [path, text] = *unwritten_.begin();
+      make_folder(path.parent_path());
+      write_file_atomically(path, text);
+      unwritten_.erase(unwritten_.begin());
+    }
+  } catch (const Error& error) {
+    problem_ = error.what();
+    warn_once(problem_);
+  }
+}
+
+std::string RunFolder::find_unwritten() {
+  std::vector<LineFile*> files = {&metrics_, &log_};
+  if (llmc_log_) files.push_back(&*llmc_log_);
+  for (LineFile* file : files) {
+    file->flush();
+    if (!file->is_complete()) return file->problem();
+  }
+  if (!unwritten_.empty()) write_unwritten();
+  return unwritten_.empty() ? "" : problem_;
+}
+
+void RunFolder::warn_once(const std::string& problem) {
+  if (std::exchange(has_warned_, true)) return;
+  fmt::print(stderr, "lathe: warning: {}; the run goes on and keeps it in memory\n", problem);
 }
 
 }  // namespace lathe

@@ -28,9 +28,8 @@ const std::map<std::string, std::string> kOptimizerMetadata = {{"format", "lathe
 void require_space(const fs::path& checkpoints, const CheckpointData& data) {
   const std::optional<std::uint64_t> free = free_bytes(checkpoints);
   if (const std::uint64_t needed = disk_bytes(data); free && *free < needed) {
-    throw Error(ExitCode::storage,
-                fmt::format("{}: a checkpoint takes {} bytes, {} are free", checkpoints.string(),
-                            needed, *free));
+    throw Error(ExitCode::storage, fmt::format("{}: a checkpoint takes {} bytes, {} are free",
+                                               checkpoints.string(), needed, *free));
   }
 }
 
@@ -96,8 +95,8 @@ void write_files(const fs::path& folder, const CheckpointData& data, const SaveH
 
 std::uint64_t disk_bytes(const CheckpointData& data) {
   const auto blocks = [](std::uint64_t bytes) { return (bytes + kBlock - 1) / kBlock * kBlock; };
-  const std::uint64_t model = safetensors_bytes(
-      data.model, model_metadata(data.config, data.precision, data.tokenizer));
+  const std::uint64_t model =
+      safetensors_bytes(data.model, model_metadata(data.config, data.precision, data.tokenizer));
   // Plans are text in JSON: its quotation marks take two bytes each.
   return blocks(model) + blocks(safetensors_bytes(data.optimizer, kOptimizerMetadata)) +
          blocks(data.options.size()) + blocks(kStateBytes + 2 * data.plans.size()) + kBlock;
@@ -122,7 +121,7 @@ std::vector<std::string> save_checkpoint(const fs::path& run_folder, const Check
     throw;
   }
   sync_folder(checkpoints);
-  remarks.clear();  // what is still there is told of once
+  remarks.clear();                             // what is still there is told of once
   remove_leftovers(checkpoints, {}, remarks);  // the checkpoint that this one has replaced too
   return remarks;
 }

@@ -1,5 +1,5 @@
-// A thread that saves while training goes on: one job at a time, which first reads what training will
-// change and then has all the time it needs.
+// A thread that saves while training goes on: one job at a time, which first reads what training
+// will change and then has all the time it needs.
 #pragma once
 
 #include <condition_variable>
@@ -32,8 +32,8 @@ class SaveThread {
   SaveThread(const SaveThread&) = delete;
   SaveThread& operator=(const SaveThread&) = delete;
 
-  void start(SaveJob job);  // the outcome of the one before has been taken
-  void wait_until_read();   // at once where no job is running
+  void start(SaveJob job);            // the outcome of the one before has been taken
+  void wait_until_read();             // at once where no job is running
   std::optional<SaveOutcome> poll();  // of a job that has ended, once
   std::optional<SaveOutcome> wait();  // for the job that runs; nullopt: there was none
 

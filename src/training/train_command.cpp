@@ -35,7 +35,7 @@ int leave_stopped(const Options& options, const std::optional<CheckpointInfo>& s
                   const std::string& message) {
   const std::int64_t step = start ? start->state.step : 0;
   RunFolder folder({.folder = options.out,
-                    .resumed_step = start ? std::optional(step) : std::nullopt,
+                    .resumed = start ? std::optional(resumed_step(start->state)) : std::nullopt,
                     .quiet = options.quiet,
                     .llmc_log = options.llmc_log},
                    RunFolder::lock(options.out));

@@ -7,6 +7,7 @@
 #include "lathe/error.h"
 #include "lathe/model_files.h"
 #include "lathe/plan.h"
+#include "lathe/resume.h"
 #include "lathe/stop_signal.h"
 
 namespace lathe {
@@ -51,7 +52,6 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
   if (start) {
     load_checkpoint(*start, *backend_, model_tensors(model_), optimizer_tensors(model_, adamw_));
     state_ = start->state;
-    saved_step_ = state_.step;
     earlier_seconds_ = state_.wall_seconds;
   } else if (initial != nullptr) {
     initialize_from(*initial, *backend_, model_, adamw_);
@@ -66,14 +66,28 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                                     .shuffle = options_.shuffle,
                                     .rows_per_read = options_.micro_batch},
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
-  folder_.emplace(RunFolderSpec{.folder = options_.out,
-                                .resumed_step = start ? std::optional(state_.step) : std::nullopt,
-                                .quiet = options_.quiet,
-                                .llmc_log = options_.llmc_log},
-                  std::move(lock));
+  check_disk_space();
+  folder_.emplace(
+      RunFolderSpec{.folder = options_.out,
+                    .resumed = start ? std::optional(resumed_step(state_)) : std::nullopt,
+                    .quiet = options_.quiet,
+                    .llmc_log = options_.llmc_log},
+      std::move(lock));
   folder_->write_config(to_toml(options_));
   if (!start) folder_->write_token_keys(data_.token_keys);
   if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
+  saver_.emplace(
+      *backend_,
+      SaverSpec{.run_folder = options_.out,
+                .keep = options_.keep,
+                .keep_every = options_.keep_every,
+                .keep_best = options_.keep_best,
+                .background = options_.background_save,
+                .retries = options_.save_retries,
+                .retry_seconds = options_.save_retry_seconds,
+                .saved_step = start ? state_.step : -1},
+      [this] { return checkpoint_data(); },
+      [this](const std::string& line) { folder_->announce(line); });
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
@@ -88,20 +102,23 @@ int Trainer::run() {
   try {
     say_start();
     check_start();
+    catch_up();
     while (state_.step < end && !is_stop_requested() && !has_ended()) {
       follow_profiler();
       const std::optional<Step> step = train_step();
       if (!step || !settle(*step)) continue;
       for (const std::string& message : backend_->take_messages()) folder_->announce(message);
       if (state_.step == end) break;
-      if (is_due(options_.val_every)) validate();
+      saver_->follow();
       if (is_due(options_.checkpoint_every)) save();
+      if (is_due(options_.val_every)) validate();
       if (is_due(options_.sample_every)) show_sample();
     }
+    finish_saving();
     if (!is_stop_requested()) validate();
-    save();
     end_run();
   } catch (const Error& error) {
+    saver_->give_up();
     if (is_stop(error)) {
       finish("stopped", stop_reason(), stop_exit_code());
     } else {
@@ -128,6 +145,7 @@ std::optional<Trainer::Step> Trainer::train_step() {
                              .targets = targets_},
                             1.0f / static_cast<float>(tokens), /*accumulate=*/micro_step > 0);
   }
+  saver_->before_update();
   // Bias correction counts what has gone into the moments.
   adamw_.update(state_.step + 1 - state_.guard.skipped_steps, learning_rate(schedule_, state_.step),
                 model_.loss_sum(), guard_.limits(state_.guard));

@@ -24,6 +24,7 @@
 #include "lathe/step_guard.h"
 #include "lathe/stop_rules.h"
 #include "lathe/training_data.h"
+#include "run/checkpoint_saver.h"
 #include "training_tasks.h"
 
 namespace lathe {
@@ -53,7 +54,13 @@ class Trainer {
   void follow_profiler();
   void validate();
   void measure_loss();
+  void catch_up();
+  CheckpointData checkpoint_data();
   void save();
+  void finish_saving();
+  void check_disk_space();
+  void warn_of_little_space();
+  void require_all_written();
   void show_sample();
   void end_run();
   void finish(const std::string& status, const std::string& reason, int exit_code);
@@ -85,7 +92,7 @@ class Trainer {
   std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
   std::optional<StepRange> profiled_;
   RunResult result_;
-  std::int64_t saved_step_ = -1, validated_step_ = -1;
+  std::optional<CheckpointSaver> saver_;
   double started_ = now(), earlier_seconds_ = 0, training_seconds_ = 0;
   std::int64_t trained_tokens_ = 0;  // in this process
 };

@@ -1,7 +1,8 @@
-// What happens between steps: validation, checkpoints, samples.
+// What happens between steps but saving: validation and samples.
 #include <fmt/format.h>
 
 #include <cmath>
+#include <filesystem>
 
 #include "base/number_text.h"
 #include "lathe/dataset.h"
@@ -14,22 +15,23 @@
 #include "trainer.h"
 
 namespace lathe {
-namespace {
-
-// Relative to a checkpoint, where it is saved with the run.
-std::string tokenizer_in_run(const std::string& name) {
-  const bool is_saved = name == kTokenizerFolder || name == kTokenizerFile;
-  return is_saved ? "../../" + name : name;
+// What a checkpoint of this step has not seen, because it was saved before: as far as it is due, it
+// comes again. At its end a run does that anyhow.
+void Trainer::catch_up() {
+  if (state_.step == 0 || state_.step == horizon_.steps || has_ended()) return;
+  if (is_due(options_.val_every)) validate();
+  const bool has_sample = std::filesystem::exists(folder_->sample_path(state_.step));
+  if (is_due(options_.sample_every) && !has_sample && !is_stop_requested()) show_sample();
 }
-
-}  // namespace
 
 // What a stop signal interrupts is not recorded.
 void Trainer::validate() {
-  if (validated_step_ == state_.step) return;
+  if (state_.validated_step == state_.step) return;
   if (data_.val) measure_loss();
   answer(tasks_, model_, state_.step, *folder_);
-  if (!is_stop_requested()) validated_step_ = state_.step;
+  if (is_stop_requested()) return;
+  state_.validated_step = state_.step;
+  if (options_.keep_best && data_.val && state_.best_val_step == state_.step) save();
 }
 
 void Trainer::measure_loss() {
@@ -61,22 +63,6 @@ void Trainer::measure_loss() {
     line += fmt::format(" | floor {:.4f}, {:.1f} % above it", floor.floor, 100 * floor.excess);
   }
   folder_->say(line);
-}
-
-void Trainer::save() {
-  if (saved_step_ == state_.step || state_.step == 0) return;
-  state_.wall_seconds = wall_seconds();
-  save_checkpoint(folder_->path(), *backend_,
-                  {.config = config_,
-                   .precision = options_.precision,
-                   .tokenizer = tokenizer_in_run(data_.tokenizer_name),
-                   .state = state_,
-                   .plans = backend_->plans(),
-                   .model = model_tensors(model_),
-                   .optimizer = optimizer_tensors(model_, adamw_)});
-  folder_->write_plans(backend_->plans());
-  saved_step_ = state_.step;
-  prune_checkpoints(folder_->path(), options_.keep);
 }
 
 void Trainer::show_sample() {

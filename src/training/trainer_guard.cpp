@@ -4,6 +4,7 @@
 
 #include "lathe/error.h"
 #include "lathe/model_files.h"
+#include "lathe/resume.h"
 #include "trainer.h"
 
 namespace lathe {
@@ -43,7 +44,7 @@ bool Trainer::settle(const Step& step) {
     log_step(step);
   }
   if (!step.updated && guard_.gives_up(state_.guard)) {
-    save();
+    finish_saving();
     end(fmt::format(", with {} in a row the run ends (--max-skips)", state_.guard.refused_in_row));
   }
   if (verdict == Verdict::skipped) {
@@ -59,6 +60,7 @@ bool Trainer::settle(const Step& step) {
 // The state of the newest whole checkpoint, but for what the run has learned since: that the
 // batches behind it are not to be read again, and how often it has gone back.
 void Trainer::roll_back(const std::string& reason) {
+  saver_->wait();
   std::vector<std::string> problems;
   const auto checkpoint = newest_checkpoint(folder_->path(), &problems);
   for (const std::string& problem : problems) folder_->announce("passed over " + problem);
@@ -76,13 +78,13 @@ void Trainer::roll_back(const std::string& reason) {
   state_.guard.rollbacks = left.guard.rollbacks;
   state_.guard.refused_in_row = left.guard.refused_in_row;
   state_.guard.last_refused_step = left.guard.last_refused_step;
-  saved_step_ = state_.step;
-  validated_step_ = -1;
-  folder_->go_back_to(state_.step);
+  saver_->go_back_to(state_.step);
+  folder_->go_back_to(resumed_step(state_));
   folder_->announce(
       fmt::format("warning: {}; back to step {} and on with the data after that batch "
                   "({} in a row, {} of the run)",
                   reason, state_.step, state_.guard.refused_in_row, state_.guard.rollbacks));
+  catch_up();
 }
 
 }  // namespace lathe

@@ -6,8 +6,10 @@
 
 #include "base/number_text.h"
 #include "lathe/cuda.h"
+#include "lathe/error.h"
 #include "lathe/plot.h"
 #include "lathe/stop_signal.h"
+#include "run/retention.h"
 #include "trainer.h"
 
 namespace lathe {
@@ -27,6 +29,7 @@ void Trainer::say_start() {
   if (options_.device == "auto" && !uses_gpu(options_)) folder_->say(why_no_gpu() + ": on the CPU");
   for (const std::string& message : data_.messages) folder_->say(message);
   for (const std::string& warning : data_.warnings) folder_->announce(warning);
+  warn_of_little_space();
   folder_->say(data_.summary);
   folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
                            horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
@@ -126,8 +129,24 @@ void Trainer::finish(const std::string& status, const std::string& reason, int e
       training_seconds_ > 0 ? static_cast<double>(trained_tokens_) / training_seconds_ : 0;
   result_.wall_seconds = wall_seconds();
   result_.peak_memory_bytes = peak_memory_bytes();
-  if (saved_step_ > 0) result_.checkpoint = fmt::format("checkpoints/step-{:08}", saved_step_);
+  result_.failed_saves = saver_->failed_saves();
+  if (saver_->saved_step() > 0) {
+    result_.checkpoint = fmt::format("checkpoints/step-{:08}", saver_->saved_step());
+  }
+  require_all_written();
   folder_->write_result(result_);
+  require_all_written();
+}
+
+// A run that had nowhere to put its metrics has not gone well, whatever becomes of its weights.
+void Trainer::require_all_written() {
+  const std::string problem = folder_->find_unwritten();
+  if (problem.empty() || result_.exit_code != 0) return;
+  fmt::print(stderr, "lathe: {}\n", problem);
+  result_.status = "failed";
+  result_.end_reason = "error";
+  result_.error = problem;
+  result_.exit_code = static_cast<int>(ExitCode::storage);
 }
 
 void Trainer::show_end() {

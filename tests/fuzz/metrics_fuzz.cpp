@@ -28,7 +28,7 @@ void draw(const std::filesystem::path& path) {
 void cut(const std::filesystem::path& path) {
   constexpr std::int64_t kResumedStep = 2;
   const RunFolder resumed({.folder = path.parent_path(),
-                           .resumed_step = kResumedStep,
+                           .resumed = ResumedStep{.step = kResumedStep, .is_validated = true},
                            .quiet = true,
                            .llmc_log = false},
                           RunFolder::lock(path.parent_path()));
