@@ -17,6 +17,7 @@
 #include "lathe/stop_signal.h"
 #include "support/error_of.h"
 #include "support/expect_error.h"
+#include "support/process.h"
 #include "support/small_run.h"
 
 namespace lathe::test {
@@ -291,6 +292,26 @@ TEST_F(Stop, ASignalInAnyPhaseSavesTheLastWholeStep) {
     ASSERT_EQ(runs_.train(name, {"--resume=auto"}), 0);
     EXPECT_TRUE(runs_.same_tensors(name, 8, "whole", 8));
   }
+}
+
+// The program itself; timeout(1) sends a signal to it and then to its group.
+TEST_F(Stop, TheProgramEndsWithTheCodeOfWhatStoppedIt) {
+  const auto run = [&](const std::vector<std::string>& before, const std::string& more) {
+    std::vector<std::string> arguments = before;
+    for (const std::string& argument : lathe_arguments(
+             "train --layers 1 --heads 2 --channels 16 --context 16 --steps 10000000 --val-every 0 "
+             "--quiet --out " +
+             runs_.path("program") + " " + more)) {
+      arguments.push_back(argument);
+    }
+    return run_process({.arguments = arguments, .folder = "/"}).exit_code;
+  };
+  EXPECT_EQ(run({"/usr/bin/timeout", "--preserve-status", "-s", "USR1", "0.3"}, ""), 128 + SIGUSR1);
+  EXPECT_EQ(runs_.result("program").at("end_reason"), "signal");
+  const auto step = runs_.result("program").at("step").get<std::int64_t>();
+  EXPECT_EQ(run({}, "--resume=auto --max-time 0.3s"), 124);
+  EXPECT_EQ(runs_.result("program").at("end_reason"), "max_time");
+  EXPECT_GT(runs_.result("program").at("step"), step);
 }
 
 TEST(StopSignalDeathTest, ASecondSignalQuitsAtOnce) {
