@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +17,7 @@
 #include "lathe/stop_signal.h"
 #include "support/error_of.h"
 #include "support/expect_error.h"
+#include "support/process.h"
 #include "support/small_run.h"
 
 namespace lathe::test {
@@ -254,7 +257,8 @@ struct Moment {
 
 // An embedding is read once in a micro-step; a step of two has read its second before it is asked
 // again. A validation has two batches here. The cache is read while text is sampled.
-constexpr Moment kMoments[] = {{"first micro-step", "embedding_backward", 5, 2},
+constexpr Moment kMoments[] = {{"first step", "embedding_backward", 1, 0},
+                               {"first micro-step", "embedding_backward", 5, 2},
                                {"second micro-step", "embedding_backward", 6, 3},
                                {"update", "adamw_update", 3, 3},
                                {"sample", "attention_cached", 20, 4},
@@ -277,13 +281,37 @@ TEST_F(Stop, ASignalInAnyPhaseSavesTheLastWholeStep) {
     EXPECT_EQ(result.at("status"), "stopped");
     EXPECT_EQ(result.at("exit_code"), 128 + signal);
     EXPECT_EQ(result.at("step"), moment.step);
-    EXPECT_EQ(result.at("checkpoint"), fmt::format("checkpoints/step-{:08}", moment.step));
+    EXPECT_EQ(result.at("checkpoint").is_null(), moment.step == 0);
+    if (moment.step > 0) {
+      EXPECT_EQ(result.at("checkpoint"), fmt::format("checkpoints/step-{:08}", moment.step));
+    }
+    EXPECT_EQ(std::filesystem::exists(runs_.path(name, "checkpoints")), moment.step > 0);
     EXPECT_EQ(std::ssize(runs_.lines(name, "train/loss")), moment.step);
     EXPECT_EQ(runs_.lines(name, "val/loss").size(), 0u);
     watch_stop_signals();
-    ASSERT_EQ(runs_.train(name, {"--resume"}), 0);
+    ASSERT_EQ(runs_.train(name, {"--resume=auto"}), 0);
     EXPECT_TRUE(runs_.same_tensors(name, 8, "whole", 8));
   }
+}
+
+// The program itself; timeout(1) sends a signal to it and then to its group.
+TEST_F(Stop, TheProgramEndsWithTheCodeOfWhatStoppedIt) {
+  const auto run = [&](const std::vector<std::string>& before, const std::string& more) {
+    std::vector<std::string> arguments = before;
+    for (const std::string& argument : lathe_arguments(
+             "train --layers 1 --heads 2 --channels 16 --context 16 --steps 10000000 --val-every 0 "
+             "--quiet --out " +
+             runs_.path("program") + " " + more)) {
+      arguments.push_back(argument);
+    }
+    return run_process({.arguments = arguments, .folder = "/"}).exit_code;
+  };
+  EXPECT_EQ(run({"/usr/bin/timeout", "--preserve-status", "-s", "USR1", "0.3"}, ""), 128 + SIGUSR1);
+  EXPECT_EQ(runs_.result("program").at("end_reason"), "signal");
+  const auto step = runs_.result("program").at("step").get<std::int64_t>();
+  EXPECT_EQ(run({}, "--resume=auto --max-time 0.3s"), 124);
+  EXPECT_EQ(runs_.result("program").at("end_reason"), "max_time");
+  EXPECT_GT(runs_.result("program").at("step"), step);
 }
 
 TEST(StopSignalDeathTest, ASecondSignalQuitsAtOnce) {

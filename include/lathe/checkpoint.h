@@ -38,8 +38,8 @@ struct CheckpointData {
   std::string precision;  // fp32 | bf16: the type of the model's tensors
   std::string tokenizer;  // "bytes", "gpt2", a path relative to the checkpoint, or "none"
   TrainState state;
-  std::string plans;    // Backend::plans()
-  std::string options;  // the run's config.toml; "": not of a run
+  std::string plans;                   // Backend::plans()
+  std::string options;                 // the run's config.toml; "": not of a run
   std::vector<NamedTensor> model;      // one per parameter_specs(config), under its name
   std::vector<NamedTensor> optimizer;  // fp32: m.NAME, v.NAME and, with bf16, master.NAME of each
 };
@@ -86,8 +86,8 @@ CheckpointInfo open_checkpoint(const std::filesystem::path& path,
 std::optional<CheckpointInfo> newest_checkpoint(const std::filesystem::path& run_folder,
                                                 std::vector<std::string>* problems);
 
-// The config.toml in a checkpoint folder, as far as it is there and what the checkpoint's state.json
-// says of it.
+// The config.toml in a checkpoint folder, as far as it is there and what the checkpoint's
+// state.json says of it.
 std::optional<std::filesystem::path> options_of_checkpoint(const std::filesystem::path& folder);
 
 // Fills the tensors from an opened checkpoint. The names must be exactly those in its files; an

@@ -59,7 +59,7 @@ class OutputFile {
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);  // over what is there
   void truncate(std::uint64_t bytes);                                     // to its first `bytes`
   std::uint64_t size() const;
-  void sync();                                                            // to the disk
+  void sync();   // to the disk
   void close();  // reports what the destructor would swallow
 
  private:

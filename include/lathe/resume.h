@@ -1,6 +1,7 @@
 // What --resume finds, and whether the run can go on from there.
 #pragma once
 
+#include <filesystem>
 #include <optional>
 
 #include "lathe/checkpoint.h"
@@ -14,6 +15,9 @@ namespace lathe {
 // passed over. Errors: checkpoint, when there is none and --resume=auto does not allow that, or
 // when all are damaged.
 std::optional<CheckpointInfo> find_start(const Options& options);
+
+// Whether it stands where the run's own checkpoint of that step does.
+bool is_of_run(const CheckpointInfo& start, const std::filesystem::path& run_folder);
 
 // Where metrics are cut to go on from a state.
 inline ResumedStep resumed_step(const TrainState& state) {

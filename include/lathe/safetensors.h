@@ -88,8 +88,8 @@ struct NamedTensor {
 
 // The bytes of a piece of a tensor's memory, on the host; they last until the next call.
 using PieceReader = std::function<std::span<const std::byte>(const Tensor& piece)>;
-PieceReader read_in_place();            // of memory of the host
-PieceReader download(Backend& backend); // through one small buffer
+PieceReader read_in_place();             // of memory of the host
+PieceReader download(Backend& backend);  // through one small buffer
 
 // Writes all tensors; what the writer is given back for is finish(). Error(storage).
 SafetensorsWriter write_tensors(const std::filesystem::path& path, const PieceReader& read,

@@ -495,7 +495,6 @@ const OptionSpec kOptions[] = {
      .member = &Options::save_retry_seconds,
      .value = "X",
      .initial = "1",
-     .reals = {.most = 3600},
      .group = run,
      .commands = kTraining,
      .on_resume = may_change,

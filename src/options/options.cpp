@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/file_kind.h"
 #include "lathe/backend.h"
+#include "lathe/checkpoint.h"
 #include "lathe/cuda.h"
 #include "lathe/error.h"
 #include "lathe/stop_rules.h"
@@ -80,24 +82,76 @@ fs::path config_of(const fs::path& run) {
   return run / "config.toml";
 }
 
-// The run folder to continue: --out, or the one that the path of --resume is or lies in. nullopt:
-// there is none and --resume=auto starts one.
-std::optional<fs::path> find_run(const Options& said) {
+// A run to continue, and the file that says how it was started.
+struct ResumedRun {
+  fs::path folder;
+  fs::path config;
+};
+
+// What the checkpoints of a run say of its options, the newest first.
+std::optional<fs::path> options_of_checkpoints(const fs::path& run) {
+  std::vector<fs::path> checkpoints = list_checkpoints(run);
+  std::ranges::reverse(checkpoints);
+  for (const fs::path& checkpoint : checkpoints) {
+    if (auto config = options_of_checkpoint(checkpoint)) return config;
+  }
+  return std::nullopt;
+}
+
+// A run's own config.toml or, where that has gone, a checkpoint's.
+std::optional<ResumedRun> run_in(const fs::path& folder) {
+  if (fs::exists(config_of(folder))) return ResumedRun{folder, config_of(folder)};
+  if (const auto config = options_of_checkpoints(folder)) return ResumedRun{folder, *config};
+  return std::nullopt;
+}
+
+// The run that goes on from a checkpoint: the one around it or, of a checkpoint that has been
+// copied away from there, a new one in --out.
+std::optional<ResumedRun> run_of_checkpoint(const fs::path& checkpoint, const Options& said) {
+  const fs::path around = (checkpoint / "." / "../..").lexically_normal() / "";
+  if (const auto run = run_in(around.parent_path())) return run;
+  const auto config = options_of_checkpoint(checkpoint);
+  if (!config) return std::nullopt;
+  if (list_checkpoints(said.out).empty()) return ResumedRun{said.out, *config};
+  usage_error(
+      fmt::format("--resume {} and --out {}: the checkpoint lies in no run, and there is "
+                  "one in --out; give a new folder",
+                  *said.resume, said.out));
+}
+
+// nullopt: there is none and --resume=auto starts one.
+std::optional<ResumedRun> find_run(const Options& said) {
   const std::string& path = *said.resume;
   if (path.empty() || path == "auto") {
-    if (fs::exists(config_of(said.out))) return said.out;
-    if (path == "auto") return std::nullopt;
+    auto run = run_in(said.out);
+    if (run || path == "auto") return run;
     throw Error(ExitCode::checkpoint,
                 fmt::format("--resume: no run in {}, it has no config.toml; --resume=auto would "
                             "start one",
                             said.out));
   }
-  if (fs::exists(config_of(path))) return path;
-  const fs::path around = (fs::path(path) / "." / "../..").lexically_normal() / "";
-  if (fs::is_directory(path) && fs::exists(config_of(around))) return around.parent_path();
+  const bool is_run = folder_kind(path) == FolderKind::run;
+  std::optional<ResumedRun> run;
+  if (is_run) run = run_in(path);
+  if (!run && fs::is_directory(path)) run = run_of_checkpoint(path, said);
+  if (run) return run;
   throw Error(
       ExitCode::checkpoint,
       fmt::format("--resume {}: no run folder with a config.toml, nor a checkpoint in one", path));
+}
+
+// A run's options. A damaged config.toml is no loss where a checkpoint has them.
+Level read_saved(const ResumedRun& run) {
+  try {
+    Level saved = read_toml(Command::train, run.config);
+    if (!saved.empty()) return saved;
+    usage_error(fmt::format("{}: holds no option", run.config.string()));
+  } catch (const Error& error) {
+    const auto other = options_of_checkpoints(run.folder);
+    if (!other || *other == run.config) throw;
+    fmt::print(stderr, "lathe: passed over {}\n", error.what());
+    return read_toml(Command::train, *other);
+  }
 }
 
 // A model's sizes may be given by its name or one by one.
@@ -132,20 +186,21 @@ void check_fixed(const Options& saved_options, std::span<const Level> said, cons
 
 // Makes the run's own options the lowest level, and --out its folder.
 void add_resumed(std::vector<Level>& levels, const Options& said) {
-  const std::optional<fs::path> run = find_run(said);
+  const std::optional<ResumedRun> run = find_run(said);
   if (!run) return;
   const Setting* out = find(levels, &Options::out);
   std::error_code error;
-  if (out != nullptr && !fs::equivalent(said.out, *run, error)) {
+  const bool is_same = said.out == run->folder || fs::equivalent(said.out, run->folder, error);
+  if (out != nullptr && !is_same) {
     usage_error(fmt::format("--resume {} and {} {}: must be the same run", *said.resume,
                             out->origin, said.out));
   }
-  const std::vector<Level> base = {read_toml(Command::train, config_of(*run))};
+  const std::vector<Level> base = {read_saved(*run)};
   Options saved = merge(base);
   leave_to_initial_model(saved, base);
-  check_fixed(saved, levels, *run);
+  check_fixed(saved, levels, run->folder);
   levels.insert(levels.begin(), base.front());
-  levels.push_back({{find_option("out"), {run->string()}, "--resume"}});
+  levels.push_back({{find_option("out"), {run->folder.string()}, "--resume"}});
 }
 
 void check_complete(const CommandSpec& command, const Options& options,

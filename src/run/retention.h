@@ -11,9 +11,9 @@
 namespace lathe {
 
 struct Retention {
-  std::int64_t keep = 0;                  // the newest; 0: all
-  std::int64_t keep_every = 0;            // and those of steps that are multiples; 0: none
-  std::optional<std::int64_t> best_step;  // and that of this step
+  std::int64_t keep = 0;                       // the newest; 0: all
+  std::int64_t keep_every = 0;                 // and those of steps that are multiples; 0: none
+  std::optional<std::int64_t> best_step = {};  // and that of this step
 };
 
 struct RetainedCheckpoint {

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <system_error>
+
 #include "lathe/error.h"
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
@@ -28,6 +31,13 @@ std::optional<CheckpointInfo> find_start(const Options& options) {
                     options.out));
   }
   return info;
+}
+
+bool is_of_run(const CheckpointInfo& start, const std::filesystem::path& run_folder) {
+  std::error_code ignored;
+  return std::ranges::any_of(list_checkpoints(run_folder), [&](const auto& checkpoint) {
+    return std::filesystem::equivalent(checkpoint, start.folder, ignored);
+  });
 }
 
 bool is_at_end(const Options& options, const CheckpointInfo& start, const TrainingData& data) {

@@ -1,9 +1,12 @@
 // lathe train. Nothing is written before everything that can be refused has been checked.
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <optional>
+#include <string>
+#include <system_error>
 
 #include "lathe/commands.h"
 #include "lathe/model_files.h"
@@ -20,6 +23,15 @@ void check_tokens(const InitialModel& initial, TrainingData& data) {
   if (!data.tokenizer) return;
   const std::string warning = warning_of_other_tokens(initial.source->info(), *data.tokenizer);
   if (!warning.empty()) data.warnings.push_back(warning);
+}
+
+// The run's own, which a checkpoint names relative to itself; of one that was copied away from its
+// run, the one that the run was started with.
+std::string tokenizer_of(const CheckpointInfo& start, const Options& options) {
+  std::error_code ignored;
+  const bool is_path = start.tokenizer.find('/') != std::string::npos;
+  return is_path && !std::filesystem::exists(start.tokenizer, ignored) ? options.tokenizer
+                                                                       : start.tokenizer;
 }
 
 // Whether a run that --resume is to go on with has nothing left to do: it is at its last step, or a
@@ -66,7 +78,8 @@ std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<Checkpoint
   resolve(options);
   DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
   if (start) {
-    origin = {.tokenizer = start->tokenizer, .token_keys = RunFolder::token_keys(options.out)};
+    origin = {.tokenizer = tokenizer_of(*start, options),
+              .token_keys = RunFolder::token_keys(options.out)};
   }
   TrainingData data = open_training_data(options, origin);
   if (initial) check_tokens(*initial, data);

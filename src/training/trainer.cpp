@@ -74,7 +74,7 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                     .llmc_log = options_.llmc_log},
       std::move(lock));
   folder_->write_config(to_toml(options_));
-  if (!start) folder_->write_token_keys(data_.token_keys);
+  folder_->write_token_keys(data_.token_keys);
   if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
   saver_.emplace(
       *backend_,
@@ -85,7 +85,7 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                 .background = options_.background_save,
                 .retries = options_.save_retries,
                 .retry_seconds = options_.save_retry_seconds,
-                .saved_step = start ? state_.step : -1},
+                .saved_step = start && is_of_run(*start, options_.out) ? state_.step : -1},
       [this] { return checkpoint_data(); },
       [this](const std::string& line) { folder_->announce(line); });
   result_.steps = horizon_.steps;
@@ -102,6 +102,7 @@ int Trainer::run() {
   try {
     say_start();
     check_start();
+    if (!is_new_) save();  // where the checkpoint has come from elsewhere
     catch_up();
     while (state_.step < end && !is_stop_requested() && !has_ended()) {
       follow_profiler();

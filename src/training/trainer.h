@@ -37,7 +37,7 @@ class Trainer {
 
   int run();
 
-  Backend& backend() { return *backend_; }
+  Backend& backend() { return *backend_; }  // to be observed, before it runs
 
  private:
   // Of one update, before it.

@@ -57,8 +57,8 @@ bool Trainer::settle(const Step& step) {
   return verdict != Verdict::rollback;
 }
 
-// The state of the newest whole checkpoint, but for what the run has learned since: that the
-// batches behind it are not to be read again, and how often it has gone back.
+// The state of the newest whole checkpoint, but for how often the run has gone back. The loader
+// stays where it is, behind the batch.
 void Trainer::roll_back(const std::string& reason) {
   saver_->wait();
   std::vector<std::string> problems;
@@ -70,14 +70,12 @@ void Trainer::roll_back(const std::string& reason) {
                             "or --on-nonfinite skip",
                             reason));
   }
-  const TrainState left = state_;
+  const GuardState left = state_.guard;
   load_checkpoint(*checkpoint, *backend_, model_tensors(model_), optimizer_tensors(model_, adamw_));
   state_ = checkpoint->state;
-  state_.epoch = left.epoch;
-  state_.sequence = left.sequence;
-  state_.guard.rollbacks = left.guard.rollbacks;
-  state_.guard.refused_in_row = left.guard.refused_in_row;
-  state_.guard.last_refused_step = left.guard.last_refused_step;
+  state_.guard.rollbacks = left.rollbacks;
+  state_.guard.refused_in_row = left.refused_in_row;
+  state_.guard.last_refused_step = left.last_refused_step;
   saver_->go_back_to(state_.step);
   folder_->go_back_to(resumed_step(state_));
   folder_->announce(

@@ -55,6 +55,7 @@ CheckpointData SampleCheckpoint::data(std::int64_t step) {
                     .best_val_loss = 1.0 / 3.0,
                     .best_val_step = step / 2},
           .plans = "",
+          .options = "",
           .model = model(),
           .optimizer = optimizer()};
 }
