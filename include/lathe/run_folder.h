@@ -1,10 +1,11 @@
-// A run's folder: config.toml, metrics.jsonl, log.txt, main.log, result.json, samples/,
-// checkpoints/. docs/formats.md says what is in each.
+// A run's folder: config.toml, env.json, metrics.jsonl, log.txt, main.log, result.json, samples/,
+// tensorboard/, checkpoints/. docs/formats.md says what is in each.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +15,8 @@
 #include "lathe/folder_lock.h"
 
 namespace lathe {
+
+class TensorBoardWriter;
 
 inline constexpr const char* kTokenKeysFile = "tokens.json";
 
@@ -25,9 +28,16 @@ struct StepMetrics {
   double tokens_per_second;
 };
 
-// What a finished, stopped or failed run leaves in result.json.
+// The session of a run that this process is.
+struct Session {
+  std::string started;  // UTC, ISO 8601
+  std::string device;   // Backend::description()
+  std::int64_t threads = 0;
+};
+
+// What result.json says: `running` from the start on, and how the run ended.
 struct RunResult {
-  std::string status;  // finished | stopped | failed
+  std::string status;  // running | finished | stopped | failed
   int exit_code = 0;
   std::string error;  // of a failed run
   std::int64_t step = 0, steps = 0, tokens = 0;
@@ -38,13 +48,17 @@ struct RunResult {
   std::int64_t parameters = 0;
   std::uint64_t seed = 0;
   std::string precision, device, checkpoint;
+  std::string config_hash;  // of config.toml
+  std::string started;      // as Session's
 };
 
 struct RunFolderSpec {
   std::filesystem::path folder;
   std::optional<std::int64_t> resumed_step;  // nullopt: a new run
+  std::string config;                        // config.toml
   bool quiet;                                // nothing on stdout
   bool llmc_log;                             // main.log too
+  bool tensorboard;                          // event files too
 };
 
 class RunFolder {
@@ -67,10 +81,11 @@ class RunFolder {
   // `resumed_step`. `lock` is what lock() gave before the folder was looked at. Errors: storage,
   // and usage where another process has made the folder since.
   RunFolder(const RunFolderSpec& spec, FolderLock lock);
+  ~RunFolder();
 
   const std::filesystem::path& path() const { return folder_; }
-  void write_config(const std::string& toml);
   void write_result(const RunResult& result);
+  void write_session(const Session& session);                             // env.json
   void write_token_keys(const std::map<std::string, std::string>& keys);  // nothing without any
   void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
@@ -79,6 +94,8 @@ class RunFolder {
   void validation(std::int64_t step, double loss);
   // For main.log alone, which has one accuracy: acc_norm. metrics() has those of all tasks.
   void main_accuracy(std::int64_t step, double accuracy);
+  // That the run goes on from `step`.
+  void resumed(std::int64_t step);
   // Any others, by name.
   void metrics(std::int64_t step, const std::vector<std::pair<std::string, double>>& values);
   void say(const std::string& line);       // to log.txt and, unless quiet, stdout
@@ -90,6 +107,7 @@ class RunFolder {
   bool quiet_;
   OutputFile metrics_, log_;
   std::optional<OutputFile> llmc_log_;
+  std::unique_ptr<TensorBoardWriter> tensorboard_;
 };
 
 }  // namespace lathe

@@ -4,9 +4,12 @@
 #include <fmt/os.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string_view>
 
 #include "base/strict_json.h"
@@ -14,6 +17,8 @@
 #include "lathe/error.h"
 #include "lathe/version.h"
 #include "llmc_log.h"
+#include "session_facts.h"
+#include "tensorboard.h"
 
 namespace lathe {
 namespace {
@@ -21,18 +26,24 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kConfig = "config.toml";
+constexpr const char* kPartialConfig = ".config.toml.partial";  // of write_file_atomically
+constexpr const char* kSession = "env.json";
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kLog = "log.txt";
 constexpr const char* kLlmcLog = "main.log";
 constexpr const char* kResult = "result.json";
 constexpr const char* kPlans = "gemm_plans.json";
 constexpr const char* kSamples = "samples";
+constexpr const char* kTensorBoard = "tensorboard";
 constexpr const char* kCheckpoints = "checkpoints";
 
+// A run that was killed before it had its first file has left nothing.
 bool holds_something(const fs::path& folder) {
   std::error_code ignored;
-  return fs::exists(folder, ignored) &&
-         !(fs::is_directory(folder, ignored) && fs::is_empty(folder, ignored));
+  if (!fs::is_directory(folder, ignored)) return fs::exists(folder, ignored);
+  return std::ranges::any_of(fs::directory_iterator(folder), [](const fs::directory_entry& entry) {
+    return entry.path().filename() != kPartialConfig;
+  });
 }
 
 [[noreturn]] void fail_storage(const fs::path& path, const std::error_code& error) {
@@ -48,8 +59,9 @@ void make_folder(const fs::path& folder) {
 
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
-  for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kLlmcLog, kResult, kPlans,
-                           kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
+  for (const char* name :
+       {kCheckpoints, kSamples, kTensorBoard, kMetrics, kLog, kLlmcLog, kResult, kSession, kPlans,
+        kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
@@ -94,21 +106,53 @@ FolderLock lock_folder(const fs::path& folder, FolderLock lock) {
   if (lock.is_of_folder()) return lock;
   make_folder(folder);
   FolderLock made(folder);
-  if (fs::is_empty(folder)) return made;
+  if (!holds_something(folder)) return made;
   throw Error(ExitCode::usage,
               fmt::format("--out {}: another process has made a run there meanwhile; give another "
                           "folder, or --resume to go on with it",
                           folder.string()));
 }
 
-// A run's folder as it is when its first step comes.
-fs::path prepared(const fs::path& folder, std::optional<std::int64_t> resumed_step) {
-  if (resumed_step) {
-    cut_metrics(folder, *resumed_step);
+// A run's folder as it is when its first step comes. config.toml is the first file: by it the
+// folder is known for a run's.
+fs::path prepared(const RunFolderSpec& spec) {
+  if (spec.resumed_step) {
+    cut_metrics(spec.folder, *spec.resumed_step);
   } else {
-    remove_run(folder);
+    remove_run(spec.folder);
   }
-  return folder;
+  write_file_atomically(spec.folder / kConfig, spec.config);
+  return spec.folder;
+}
+
+// Of a line of metrics.jsonl; none of an event's.
+std::vector<NamedValue> values_of(const nlohmann::json& line) {
+  std::vector<NamedValue> values;
+  if (!line.is_object() || line.contains("event")) return values;
+  for (const auto& [name, value] : line.items()) {
+    if (name == "step" || !(value.is_number() || value.is_null())) continue;
+    values.emplace_back(
+        name, value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+  }
+  return values;
+}
+
+// For people and for other programs: names may hold bytes that are no UTF-8.
+std::string json_text(const nlohmann::ordered_json& json) {
+  return json.dump(2, ' ', /*ensure_ascii=*/false,
+                   nlohmann::ordered_json::error_handler_t::replace) +
+         "\n";
+}
+
+// The number of the session that comes after the one of `path`, an env.json that may be anything.
+std::int64_t next_session(const fs::path& path) {
+  if (!fs::exists(path)) return 1;
+  const auto json = nlohmann::json::parse(read_file(path, ExitCode::storage), nullptr,
+                                          /*allow_exceptions=*/false);
+  const auto number = json.is_object() ? json.find("session") : json.end();
+  constexpr std::int64_t kMost = 1'000'000'000;
+  const bool is_number = number != json.end() && number->is_number_integer();
+  return is_number ? std::clamp<std::int64_t>(number->get<std::int64_t>(), 0, kMost) + 1 : 1;
 }
 
 nlohmann::ordered_json or_null(const std::optional<double>& value) {
@@ -153,19 +197,27 @@ RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
     : folder_(spec.folder),
       lock_(lock_folder(folder_, std::move(lock))),
       quiet_(spec.quiet),
-      metrics_(prepared(folder_, spec.resumed_step) / kMetrics, OutputFile::Mode::append),
+      metrics_(prepared(spec) / kMetrics, OutputFile::Mode::append),
       log_(folder_ / kLog, OutputFile::Mode::append) {
   if (spec.llmc_log) llmc_log_.emplace(folder_ / kLlmcLog, OutputFile::Mode::append);
+  if (spec.tensorboard) tensorboard_ = std::make_unique<TensorBoardWriter>(folder_ / kTensorBoard);
 }
 
-void RunFolder::write_config(const std::string& toml) {
-  write_file_atomically(folder_ / kConfig, toml);
+RunFolder::~RunFolder() = default;
+
+void RunFolder::write_session(const Session& session) {
+  const std::int64_t number = next_session(folder_ / kSession);
+  write_file_atomically(folder_ / kSession, json_text(session_facts({.number = number,
+                                                                     .device = session.device,
+                                                                     .threads = session.threads,
+                                                                     .started = session.started})));
 }
 
 void RunFolder::write_result(const RunResult& r) {
   const nlohmann::ordered_json json = {
       {"status", r.status},
-      {"exit_code", r.exit_code},
+      {"exit_code", r.status == "running" ? nlohmann::ordered_json(nullptr)
+                                          : nlohmann::ordered_json(r.exit_code)},
       {"error",
        r.error.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(r.error)},
       {"step", r.step},
@@ -186,8 +238,12 @@ void RunFolder::write_result(const RunResult& r) {
       {"device", r.device},
       {"checkpoint", r.checkpoint.empty() ? nlohmann::ordered_json(nullptr)
                                           : nlohmann::ordered_json(r.checkpoint)},
+      {"config_hash", r.config_hash},
+      {"hostname", host_name()},
+      {"pid", getpid()},
+      {"started", r.started},
       {"version", version()}};
-  write_file_atomically(folder_ / kResult, json.dump(2) + "\n");
+  write_file_atomically(folder_ / kResult, json_text(json));
 }
 
 std::map<std::string, std::string> RunFolder::token_keys(const fs::path& folder) {
@@ -219,18 +275,15 @@ void RunFolder::write_sample(std::int64_t step, const std::string& text) {
 }
 
 void RunFolder::training(const StepMetrics& m) {
-  const nlohmann::ordered_json line = {{"step", m.step},
-                                       {"train/loss", m.loss},
-                                       {"train/lr", m.lr},
-                                       {"train/grad_norm", m.grad_norm},
-                                       {"perf/tokens_per_second", m.tokens_per_second}};
-  metrics_.write(line.dump() + "\n");
+  metrics(m.step, {{"train/loss", m.loss},
+                   {"train/lr", m.lr},
+                   {"train/grad_norm", m.grad_norm},
+                   {"perf/tokens_per_second", m.tokens_per_second}});
   if (llmc_log_) llmc_log_->write(llmc_training_line(m));
 }
 
 void RunFolder::validation(std::int64_t step, double loss) {
-  const nlohmann::ordered_json line = {{"step", step}, {"val/loss", loss}};
-  metrics_.write(line.dump() + "\n");
+  metrics(step, {{"val/loss", loss}});
   if (llmc_log_) llmc_log_->write(llmc_validation_line(step, loss));
 }
 
@@ -238,11 +291,30 @@ void RunFolder::main_accuracy(std::int64_t step, double accuracy) {
   if (llmc_log_) llmc_log_->write(llmc_accuracy_line(step, accuracy));
 }
 
+// TensorBoard is told again what is kept of that step, and of all before it where no session has
+// told it.
+void RunFolder::resumed(std::int64_t step) {
+  if (tensorboard_) {
+    tensorboard_->restart(step);
+    const auto first = static_cast<std::uint64_t>(tensorboard_->is_first() ? 0 : step);
+    std::istringstream lines(read_file(folder_ / kMetrics, ExitCode::storage));
+    for (std::string line; std::getline(lines, line);) {
+      const std::optional<std::uint64_t> at = step_of(line);
+      if (!at || *at < first) continue;
+      const std::vector<NamedValue> values = values_of(nlohmann::json::parse(line));
+      if (!values.empty()) tensorboard_->add(static_cast<std::int64_t>(*at), values);
+    }
+  }
+  const nlohmann::ordered_json line = {{"step", step}, {"event", "resume"}};
+  metrics_.write(line.dump() + "\n");
+}
+
 void RunFolder::metrics(std::int64_t step,
                         const std::vector<std::pair<std::string, double>>& values) {
   nlohmann::ordered_json line = {{"step", step}};
   for (const auto& [name, value] : values) line[name] = value;
   metrics_.write(line.dump() + "\n");
+  if (tensorboard_) tensorboard_->add(step, values);
 }
 
 void RunFolder::say(const std::string& line) {

@@ -7,6 +7,7 @@
 
 #include "lathe/dataset.h"
 #include "lathe/error.h"
+#include "lathe/exit_codes.h"
 #include "lathe/model_files.h"
 #include "lathe/plan.h"
 #include "lathe/stop_signal.h"
@@ -68,12 +69,11 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
   folder_.emplace(RunFolderSpec{.folder = options_.out,
                                 .resumed_step = start ? std::optional(state_.step) : std::nullopt,
+                                .config = to_toml(options_),
                                 .quiet = options_.quiet,
-                                .llmc_log = options_.llmc_log},
+                                .llmc_log = options_.llmc_log,
+                                .tensorboard = options_.tensorboard},
                   std::move(lock));
-  folder_->write_config(to_toml(options_));
-  if (!start) folder_->write_token_keys(data_.token_keys);
-  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
@@ -85,9 +85,10 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
 int Trainer::run() {
   const std::int64_t end =
       options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
-  say_start();
-  watch_stop_signals();
   try {
+    write_start();
+    say_start();
+    watch_stop_signals();
     while (state_.step < end && stop_signal() == 0) {
       follow_profiler();
       log_step(train_step());
@@ -111,9 +112,8 @@ int Trainer::run() {
       finish("finished", 0);
       show_end();
     }
-  } catch (const Error& error) {
-    result_.error = error.what();
-    finish("failed", static_cast<int>(error.code()));
+  } catch (...) {
+    fail(current_failure());
     throw;
   }
   return result_.exit_code;

@@ -13,6 +13,7 @@
 #include "lathe/checkpoint.h"
 #include "lathe/data_loader.h"
 #include "lathe/decoder.h"
+#include "lathe/exit_codes.h"
 #include "lathe/horizon.h"
 #include "lathe/model.h"
 #include "lathe/model_source.h"
@@ -45,7 +46,9 @@ class Trainer {
   void measure_loss();
   void save();
   void show_sample();
+  void write_start();
   void finish(const std::string& status, int exit_code);
+  void fail(const Failure& failure);
   void say_start();
   void show_start(double loss);
   void show_end();

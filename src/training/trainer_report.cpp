@@ -6,7 +6,10 @@
 
 #include "base/number_text.h"
 #include "lathe/cuda.h"
+#include "lathe/dataset.h"
+#include "lathe/files.h"
 #include "lathe/plot.h"
+#include "run/session_facts.h"
 #include "trainer.h"
 
 namespace lathe {
@@ -19,6 +22,22 @@ std::int64_t peak_memory_bytes() {
 }
 
 }  // namespace
+
+// From here on result.json says what becomes of the run.
+void Trainer::write_start() {
+  constexpr int kNotYet = 0;
+  const std::string config = to_toml(options_);
+  Checksum checksum;
+  checksum.update(std::as_bytes(std::span(config)));
+  result_.config_hash = fmt::format("{:016x}", checksum.value());
+  result_.started = utc_now();
+  finish("running", kNotYet);
+  folder_->write_session(
+      {.started = result_.started, .device = result_.device, .threads = options_.threads});
+  if (is_new_) folder_->write_token_keys(data_.token_keys);
+  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
+  if (!is_new_) folder_->resumed(state_.step);
+}
 
 void Trainer::say_start() {
   folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
@@ -91,6 +110,16 @@ void Trainer::finish(const std::string& status, int exit_code) {
   result_.peak_memory_bytes = peak_memory_bytes();
   if (saved_step_ > 0) result_.checkpoint = fmt::format("checkpoints/step-{:08}", saved_step_);
   folder_->write_result(result_);
+}
+
+// What ends the run is told by whoever catches it, whether or not it can be written down.
+void Trainer::fail(const Failure& failure) {
+  result_.error = failure.message;
+  try {
+    finish("failed", static_cast<int>(failure.code));
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "lathe: {}\n", error.what());
+  }
 }
 
 void Trainer::show_end() {
