@@ -26,13 +26,7 @@ struct StepMetrics {
   double lr;
   double grad_norm;  // before clipping
   double tokens_per_second;
-};
-
-// The session of a run that this process is.
-struct Session {
-  std::string started;  // UTC, ISO 8601
-  std::string device;   // Backend::description()
-  std::int64_t threads = 0;
+  bool skipped;  // it was not let at the weights
 };
 
 // What result.json says: `running` from the start on, and how the run ended.
@@ -40,7 +34,10 @@ struct RunResult {
   std::string status;  // running | finished | stopped | failed
   int exit_code = 0;
   std::string error;  // of a failed run
-  std::int64_t step = 0, steps = 0, tokens = 0;
+  // steps | stop_if | target_val_loss | patience | signal | max_time | stop_at_step | error
+  std::string end_reason;
+  std::string end_detail;  // the rule that has ended the run
+  std::int64_t step = 0, steps = 0, tokens = 0, skipped_steps = 0, rollbacks = 0;
   std::optional<double> train_loss, val_loss, best_val_loss, floor, floor_standard_error;
   std::int64_t best_val_step = 0;
   double tokens_per_second = 0, wall_seconds = 0;
@@ -48,8 +45,6 @@ struct RunResult {
   std::int64_t parameters = 0;
   std::uint64_t seed = 0;
   std::string precision, device, checkpoint;
-  std::string config_hash;  // of config.toml
-  std::string started;      // as Session's
 };
 
 struct RunFolderSpec {
@@ -74,6 +69,9 @@ class RunFolder {
   // Whether result.json says so.
   static bool has_finished(const std::filesystem::path& folder);
 
+  // Why the run ended, of one that has finished; else "".
+  static std::string end_reason(const std::filesystem::path& folder);
+
   // Of tokens.json; none when there is none.
   static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
 
@@ -85,10 +83,14 @@ class RunFolder {
 
   const std::filesystem::path& path() const { return folder_; }
   void write_result(const RunResult& result);
-  void write_session(const Session& session);                             // env.json
+  // env.json, from Backend::description() and --threads.
+  void write_session(const std::string& device, std::int64_t threads);
   void write_token_keys(const std::map<std::string, std::string>& keys);  // nothing without any
   void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
+
+  // Cuts the metrics after a step that the run has gone back to.
+  void go_back_to(std::int64_t step);
 
   void training(const StepMetrics& metrics);
   void validation(std::int64_t step, double loss);
@@ -102,8 +104,12 @@ class RunFolder {
   void announce(const std::string& line);  // to both: warnings and the end
 
  private:
+  void write_metrics(const std::string& line);
+  void restart_tensorboard(std::int64_t step);
+
   std::filesystem::path folder_;
   FolderLock lock_;
+  std::string config_hash_, started_;  // for result.json
   bool quiet_;
   OutputFile metrics_, log_;
   std::optional<OutputFile> llmc_log_;

@@ -125,14 +125,15 @@ fs::path prepared(const RunFolderSpec& spec) {
   return spec.folder;
 }
 
-// Of a line of metrics.jsonl; none of an event's.
-std::vector<NamedValue> values_of(const nlohmann::json& line) {
+// Of a line of metrics.jsonl: null is what was not finite, a truth is 0 or 1, an event has none.
+std::vector<NamedValue> values_of(std::string_view line) {
   std::vector<NamedValue> values;
-  if (!line.is_object() || line.contains("event")) return values;
-  for (const auto& [name, value] : line.items()) {
-    if (name == "step" || !(value.is_number() || value.is_null())) continue;
-    values.emplace_back(
-        name, value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+  const auto metrics = nlohmann::ordered_json::parse(line);
+  for (const auto& [name, value] : metrics.items()) {
+    if (name == "step") continue;
+    if (value.is_number()) values.emplace_back(name, value.get<double>());
+    if (value.is_boolean()) values.emplace_back(name, value.get<bool>() ? 1.0 : 0.0);
+    if (value.is_null()) values.emplace_back(name, std::numeric_limits<double>::quiet_NaN());
   }
   return values;
 }
@@ -142,6 +143,12 @@ std::string json_text(const nlohmann::ordered_json& json) {
   return json.dump(2, ' ', /*ensure_ascii=*/false,
                    nlohmann::ordered_json::error_handler_t::replace) +
          "\n";
+}
+
+std::string hash_of(const std::string& text) {
+  Checksum checksum;
+  checksum.update(std::as_bytes(std::span(text)));
+  return fmt::format("{:016x}", checksum.value());
 }
 
 // The number of the session that comes after the one of `path`, an env.json that may be anything.
@@ -188,6 +195,13 @@ bool RunFolder::has_finished(const fs::path& folder) {
   return status != json.end() && *status == "finished";
 }
 
+std::string RunFolder::end_reason(const fs::path& folder) {
+  if (!has_finished(folder)) return "";
+  const auto json = nlohmann::json::parse(read_file(folder / kResult, ExitCode::checkpoint));
+  const auto reason = json.find("end_reason");  // runs of older versions have none
+  return reason != json.end() && reason->is_string() ? reason->get<std::string>() : "steps";
+}
+
 FolderLock RunFolder::lock(const fs::path& folder) {
   std::error_code ignored;
   return fs::is_directory(folder, ignored) ? FolderLock(folder) : FolderLock();
@@ -196,6 +210,8 @@ FolderLock RunFolder::lock(const fs::path& folder) {
 RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
     : folder_(spec.folder),
       lock_(lock_folder(folder_, std::move(lock))),
+      config_hash_(hash_of(spec.config)),
+      started_(utc_now()),
       quiet_(spec.quiet),
       metrics_(prepared(spec) / kMetrics, OutputFile::Mode::append),
       log_(folder_ / kLog, OutputFile::Mode::append) {
@@ -205,12 +221,12 @@ RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
 
 RunFolder::~RunFolder() = default;
 
-void RunFolder::write_session(const Session& session) {
+void RunFolder::write_session(const std::string& device, std::int64_t threads) {
   const std::int64_t number = next_session(folder_ / kSession);
-  write_file_atomically(folder_ / kSession, json_text(session_facts({.number = number,
-                                                                     .device = session.device,
-                                                                     .threads = session.threads,
-                                                                     .started = session.started})));
+  write_file_atomically(
+      folder_ / kSession,
+      json_text(session_facts(
+          {.number = number, .device = device, .threads = threads, .started = started_})));
 }
 
 void RunFolder::write_result(const RunResult& r) {
@@ -220,9 +236,15 @@ void RunFolder::write_result(const RunResult& r) {
                                           : nlohmann::ordered_json(r.exit_code)},
       {"error",
        r.error.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(r.error)},
+      {"end_reason", r.end_reason.empty() ? nlohmann::ordered_json(nullptr)
+                                          : nlohmann::ordered_json(r.end_reason)},
+      {"end_detail", r.end_detail.empty() ? nlohmann::ordered_json(nullptr)
+                                          : nlohmann::ordered_json(r.end_detail)},
       {"step", r.step},
       {"steps", r.steps},
       {"tokens", r.tokens},
+      {"skipped_steps", r.skipped_steps},
+      {"rollbacks", r.rollbacks},
       {"train_loss", or_null(r.train_loss)},
       {"val_loss", or_null(r.val_loss)},
       {"best_val_loss", or_null(r.best_val_loss)},
@@ -238,10 +260,10 @@ void RunFolder::write_result(const RunResult& r) {
       {"device", r.device},
       {"checkpoint", r.checkpoint.empty() ? nlohmann::ordered_json(nullptr)
                                           : nlohmann::ordered_json(r.checkpoint)},
-      {"config_hash", r.config_hash},
+      {"config_hash", config_hash_},
       {"hostname", host_name()},
       {"pid", getpid()},
-      {"started", r.started},
+      {"started", started_},
       {"version", version()}};
   write_file_atomically(folder_ / kResult, json_text(json));
 }
@@ -274,11 +296,19 @@ void RunFolder::write_sample(std::int64_t step, const std::string& text) {
   write_file_atomically(folder_ / kSamples / fmt::format("step-{:08}.txt", step), text);
 }
 
+void RunFolder::go_back_to(std::int64_t step) {
+  cut_metrics(folder_, step);
+  restart_tensorboard(step);
+}
+
 void RunFolder::training(const StepMetrics& m) {
-  metrics(m.step, {{"train/loss", m.loss},
-                   {"train/lr", m.lr},
-                   {"train/grad_norm", m.grad_norm},
-                   {"perf/tokens_per_second", m.tokens_per_second}});
+  nlohmann::ordered_json line = {{"step", m.step},
+                                 {"train/loss", m.loss},
+                                 {"train/lr", m.lr},
+                                 {"train/grad_norm", m.grad_norm},
+                                 {"perf/tokens_per_second", m.tokens_per_second}};
+  if (m.skipped) line["train/skipped"] = true;
+  write_metrics(line.dump());
   if (llmc_log_) llmc_log_->write(llmc_training_line(m));
 }
 
@@ -293,18 +323,19 @@ void RunFolder::main_accuracy(std::int64_t step, double accuracy) {
 
 // TensorBoard is told again what is kept of that step, and of all before it where no session has
 // told it.
-void RunFolder::resumed(std::int64_t step) {
-  if (tensorboard_) {
-    tensorboard_->restart(step);
-    const auto first = static_cast<std::uint64_t>(tensorboard_->is_first() ? 0 : step);
-    std::istringstream lines(read_file(folder_ / kMetrics, ExitCode::storage));
-    for (std::string line; std::getline(lines, line);) {
-      const std::optional<std::uint64_t> at = step_of(line);
-      if (!at || *at < first) continue;
-      const std::vector<NamedValue> values = values_of(nlohmann::json::parse(line));
-      if (!values.empty()) tensorboard_->add(static_cast<std::int64_t>(*at), values);
-    }
+void RunFolder::restart_tensorboard(std::int64_t step) {
+  if (!tensorboard_) return;
+  tensorboard_->restart(step);
+  const auto first = static_cast<std::uint64_t>(tensorboard_->is_first() ? 0 : step);
+  std::istringstream lines(read_file(folder_ / kMetrics, ExitCode::storage));
+  for (std::string line; std::getline(lines, line);) {
+    const std::optional<std::uint64_t> at = step_of(line);
+    if (at && *at >= first) tensorboard_->add(static_cast<std::int64_t>(*at), values_of(line));
   }
+}
+
+void RunFolder::resumed(std::int64_t step) {
+  restart_tensorboard(step);
   const nlohmann::ordered_json line = {{"step", step}, {"event", "resume"}};
   metrics_.write(line.dump() + "\n");
 }
@@ -313,8 +344,13 @@ void RunFolder::metrics(std::int64_t step,
                         const std::vector<std::pair<std::string, double>>& values) {
   nlohmann::ordered_json line = {{"step", step}};
   for (const auto& [name, value] : values) line[name] = value;
-  metrics_.write(line.dump() + "\n");
-  if (tensorboard_) tensorboard_->add(step, values);
+  write_metrics(line.dump());
+}
+
+void RunFolder::write_metrics(const std::string& line) {
+  metrics_.write(line + "\n");
+  if (!tensorboard_) return;
+  tensorboard_->add(static_cast<std::int64_t>(step_of(line).value()), values_of(line));
 }
 
 void RunFolder::say(const std::string& line) {

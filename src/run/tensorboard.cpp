@@ -133,6 +133,7 @@ void TensorBoardWriter::restart(std::int64_t step) {
 }
 
 void TensorBoardWriter::add(std::int64_t step, std::span<const NamedValue> values) {
+  if (values.empty()) return;
   file_.write(framed_record(values_event(seconds_since_1970(), step, values)));
 }
 

@@ -23,7 +23,7 @@ class TensorBoardWriter {
   bool is_first() const { return is_first_; }  // there was no event file before this one
   // What earlier files say of `step` and later steps is void.
   void restart(std::int64_t step);
-  void add(std::int64_t step, std::span<const NamedValue> values);
+  void add(std::int64_t step, std::span<const NamedValue> values);  // nothing of none
 
  private:
   TensorBoardWriter(const std::filesystem::path& folder, int number);
