@@ -80,6 +80,8 @@ int run_and_report(std::vector<std::string> args) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // writing then fails with an error that can be handled
+  // Writing then fails with an error that can be handled.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   return run_and_report({argv + 1, argv + argc});
 }

@@ -123,9 +123,11 @@ std::string values_event(double seconds, std::int64_t step, std::span<const Name
 TensorBoardWriter::TensorBoardWriter(const fs::path& folder)
     : TensorBoardWriter(folder, last_number(made(folder)) + 1) {}
 
+// TensorBoard takes the first restart it meets for the run's start, and voids nothing for it.
 TensorBoardWriter::TensorBoardWriter(const fs::path& folder, int number)
     : is_first_(number == 1), file_(folder / fmt::format("{}{:06}", kFilePrefix, number)) {
   file_.write(framed_record(version_event(seconds_since_1970())));
+  if (is_first_) restart(0);
 }
 
 void TensorBoardWriter::restart(std::int64_t step) {
