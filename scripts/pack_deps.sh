@@ -20,6 +20,7 @@ packages=(
   libtomlplusplus-dev libtomlplusplus3
   libxxhash-dev libxxhash0
   libmd-dev libmd0
+  libisal-dev libisal2
   libgtest-dev
 )
 

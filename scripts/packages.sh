@@ -3,7 +3,7 @@
 build_packages=(
   g++ cmake ninja-build
   libfmt-dev libdnnl-dev ocl-icd-opencl-dev opencl-c-headers
-  nlohmann-json3-dev libtomlplusplus-dev libxxhash-dev libmd-dev
+  nlohmann-json3-dev libtomlplusplus-dev libxxhash-dev libmd-dev libisal-dev
 )
 
 # clang-tidy comes from PyPI (scripts/lint.sh).

@@ -44,6 +44,10 @@ begin transformers
 scripts/install_transformers.sh ||
   echo 'transformers cannot be installed here: transformers_test will not run'
 
+begin tensorboard
+scripts/install_tensorboard.sh ||
+  echo 'tensorboard cannot be installed here: tensorboard_test will not run'
+
 begin lint
 scripts/lint.sh build
 

@@ -6,12 +6,12 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <new>
 #include <system_error>
 #include <vector>
 
 #include "lathe/commands.h"
 #include "lathe/error.h"
+#include "lathe/exit_codes.h"
 #include "lathe/help.h"
 
 namespace {
@@ -55,20 +55,12 @@ int run(std::vector<std::string> args) {
 }
 
 // One line, whatever the user's text brought into it.
-int fail(ExitCode code, const std::string& message) {
-  std::string line = fmt::format("lathe: {}", message);
+int fail(const Failure& failure) {
+  std::string line = fmt::format("lathe: {}", failure.message);
   std::ranges::replace_if(
       line, [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
   std::fputs((line + '\n').c_str(), stderr);
-  return static_cast<int>(code);
-}
-
-// A reader that has seen enough (`lathe plan | head -1`) is no error; a full disk is.
-int fail(const std::system_error& error) {
-  if (error.code() == std::errc::broken_pipe) return 0;
-  const bool is_storage =
-      error.code() == std::errc::no_space_on_device || error.code() == std::errc::io_error;
-  return fail(is_storage ? ExitCode::storage : ExitCode::internal, error.what());
+  return static_cast<int>(failure.code);
 }
 
 int run_and_report(std::vector<std::string> args) {
@@ -76,14 +68,12 @@ int run_and_report(std::vector<std::string> args) {
     const int code = run(std::move(args));
     if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "stdout");
     return code;
-  } catch (const Error& error) {
-    return fail(error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    return fail(ExitCode::out_of_memory, "out of memory; a smaller --micro-batch needs less");
   } catch (const std::system_error& error) {
-    return fail(error);
-  } catch (const std::exception& error) {
-    return fail(ExitCode::internal, error.what());
+    // A reader that has seen enough (`lathe plan | head -1`) is no error; a full disk is.
+    if (error.code() == std::errc::broken_pipe) return 0;
+    return fail(current_failure());
+  } catch (...) {
+    return fail(current_failure());
   }
 }
 

@@ -314,6 +314,7 @@ TEST(Inspect, ExplainsMetrics) {
                                   {"kind", "metrics"},
                                   {"training_lines", 3},
                                   {"validation_lines", 2},
+                                  {"resumes", 1},
                                   {"first_step", 1},
                                   {"last_step", 3},
                                   {"first_train_loss", 5.5},
@@ -332,8 +333,9 @@ TEST(Inspect, ExplainsMetrics) {
       inspect({path}, false).error,
       "exit 3: " + path + ": line 1: must be an object with a \"step\" that is a whole number");
   folder.write("metrics.jsonl", "{\"step\":1}\n");
-  EXPECT_EQ(inspect({path}, false).error,
-            "exit 3: " + path + R"(: line 1: must hold "train/loss" or "val/...")");
+  EXPECT_EQ(
+      inspect({path}, false).error,
+      "exit 3: " + path + R"(: line 1: must hold "train/loss", "val/..." or "event": "resume")");
 }
 
 TEST(Inspect, KnowsMetricsOfOtherNames) {

@@ -170,6 +170,7 @@ std::string llmc_lines(const std::string& metrics) {
   std::istringstream lines(metrics);
   for (std::string line; std::getline(lines, line);) {
     const auto json = nlohmann::json::parse(line);
+    if (json.contains("event")) continue;  // llm.c has none
     std::array<char, 100> row{};
     if (json.contains("val/loss")) {
       std::snprintf(row.data(), row.size(), "s:%d tel:%.4f\n", json.at("step").get<int>(),

@@ -15,6 +15,8 @@ struct CudaOptions {
   bool graph = true;        // record repeated work once and replay it
 };
 
+bool built_with_cuda();
+
 // Why there is no GPU to train on, in a few words; empty: there is one.
 std::string why_no_gpu();
 

@@ -16,6 +16,10 @@ class FolderLock {
   // file system has no locks, nothing is held.
   explicit FolderLock(const std::filesystem::path& folder);
 
+  // Whether some process holds the lock of the folder. Asking holds nobody up: who locks meanwhile
+  // tries again. false, too, where there is no such folder or the file system has no locks.
+  static bool is_held(const std::filesystem::path& folder);
+
   bool is_of_folder() const { return folder_.number() >= 0; }
 
  private:

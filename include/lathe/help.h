@@ -18,7 +18,7 @@ std::optional<std::string> help_text(std::span<const std::string> args);
 Command find_command(std::span<const std::string> args);
 
 std::string main_help();
-std::string command_help(Command command);  // under 40 lines of 100 columns
+std::string command_help(Command command);  // under 50 lines of 100 columns
 std::string options_help(Command command);  // one option after another, with its meaning
 std::string options_markdown();             // the table in README.md
 

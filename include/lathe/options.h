@@ -71,7 +71,7 @@ struct Options {
   std::string out;
   std::string token_cache;            // folder; empty: beside `out`
   std::optional<std::string> resume;  // "" newest checkpoint of --out, "auto", or a path
-  bool overwrite = false, quiet = false, llmc_log = false;
+  bool overwrite = false, quiet = false, llmc_log = false, tensorboard = false;
   std::string config;  // the --config file
 
   // Device

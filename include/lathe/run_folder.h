@@ -1,10 +1,12 @@
-// A run's folder: config.toml, metrics.jsonl, log.txt, main.log, result.json, samples/,
-// checkpoints/. docs/formats.md says what is in each.
+// A run's folder: config.toml, env.json, metrics.jsonl, log.txt, main.log, result.json, samples/,
+// tensorboard/, checkpoints/. docs/formats.md says what is in each.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +17,8 @@
 #include "lathe/line_file.h"
 
 namespace lathe {
+
+class TensorBoardWriter;
 
 inline constexpr const char* kTokenKeysFile = "tokens.json";
 
@@ -27,9 +31,9 @@ struct StepMetrics {
   bool skipped;  // it was not let at the weights
 };
 
-// What a finished, stopped or failed run leaves in result.json.
+// What result.json says: `running` from the start on, and how the run ended.
 struct RunResult {
-  std::string status;  // finished | stopped | failed
+  std::string status;  // running | finished | stopped | failed
   int exit_code = 0;
   std::string error;  // of a failed run
   // steps | stop_if | target_val_loss | patience | signal | max_time | stop_at_step | error
@@ -55,8 +59,10 @@ struct ResumedStep {
 struct RunFolderSpec {
   std::filesystem::path folder;
   std::optional<ResumedStep> resumed;  // nullopt: a new run
+  std::string config;                  // config.toml
   bool quiet;                          // nothing on stdout
   bool llmc_log;                       // main.log too
+  bool tensorboard;                    // event files too
 };
 
 class RunFolder {
@@ -82,10 +88,12 @@ class RunFolder {
   // its step. `lock` is what lock() gave before the folder was looked at. Errors: storage,
   // and usage where another process has made the folder since.
   RunFolder(const RunFolderSpec& spec, FolderLock lock);
+  ~RunFolder();
 
   const std::filesystem::path& path() const { return folder_; }
-  void write_config(const std::string& toml);
   void write_result(const RunResult& result);
+  // env.json, from Backend::description() and --threads.
+  void write_session(const std::string& device, std::int64_t threads);
   void write_token_keys(const std::map<std::string, std::string>& keys);  // nothing without any
   void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
@@ -98,6 +106,8 @@ class RunFolder {
   void validation(std::int64_t step, double loss);
   // For main.log alone, which has one accuracy: acc_norm. metrics() has those of all tasks.
   void main_accuracy(std::int64_t step, double accuracy);
+  // That the run goes on from `step`.
+  void resumed(std::int64_t step);
   // Any others, by name.
   void metrics(std::int64_t step, const std::vector<std::pair<std::string, double>>& values);
   void say(const std::string& line);       // to log.txt and, unless quiet, stdout
@@ -110,15 +120,20 @@ class RunFolder {
 
  private:
   void add(LineFile& file, const std::string& line);
+  void add_metrics(const std::string& line);
   void write_soon(const std::filesystem::path& path, const std::string& text);
   void write_unwritten();
   void warn_once(const std::string& problem);
+  void restart_tensorboard(std::int64_t step);
+  void with_tensorboard(const std::function<void(TensorBoardWriter&)>& write);
 
   std::filesystem::path folder_;
   FolderLock lock_;
+  std::string config_hash_, started_;  // for result.json
   bool quiet_;
   LineFile metrics_, log_;
   std::optional<LineFile> llmc_log_;
+  std::unique_ptr<TensorBoardWriter> tensorboard_;
   std::map<std::filesystem::path, std::string> unwritten_;  // files as they are to be
   std::string problem_;                                     // with one of these
   double tried_at_ = 0;

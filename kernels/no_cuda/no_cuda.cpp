@@ -4,6 +4,10 @@
 
 namespace lathe {
 
+bool built_with_cuda() {
+  return false;
+}
+
 std::string why_no_gpu() {
   return "this build has no CUDA backend";
 }

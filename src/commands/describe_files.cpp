@@ -159,8 +159,10 @@ class MetricsSummary {
         best_val_loss_ = val_loss_;
         best_val_step_ = step;
       }
+    } else if (line.contains("event") && line.at("event") == "resume") {
+      ++resumes_;
     } else if (!has_validation(line)) {
-      refuse(R"(must hold "train/loss" or "val/...")");
+      refuse(R"(must hold "train/loss", "val/..." or "event": "resume")");
     }
   }
 
@@ -168,6 +170,7 @@ class MetricsSummary {
     return {{"kind", "metrics"},
             {"training_lines", training_lines_},
             {"validation_lines", validation_lines_},
+            {"resumes", resumes_},
             {"first_step", first_step_},
             {"last_step", last_step_},
             {"first_train_loss", fact_of(first_train_loss_)},
@@ -178,7 +181,7 @@ class MetricsSummary {
   }
 
  private:
-  std::int64_t training_lines_ = 0, validation_lines_ = 0;
+  std::int64_t training_lines_ = 0, validation_lines_ = 0, resumes_ = 0;
   std::uint64_t first_step_ = 0, last_step_ = 0, best_val_step_ = 0;
   std::optional<double> first_train_loss_, train_loss_, val_loss_, best_val_loss_;
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lathe/error.h"
+#include "lathe/exit_codes.h"
 #include "lathe/version.h"
 #include "option_table.h"
 #include "suggest.h"
@@ -95,6 +96,16 @@ std::string stories_text() {
   return wrap(words, 0, " ") + "\n";
 }
 
+// The table of exit codes as a sentence.
+std::string exit_codes_text() {
+  std::string text = "Exit codes:";
+  for (const auto& [code, meaning] : exit_code_table()) {
+    text += fmt::format(" {} {};", code, meaning);
+  }
+  text.back() = '.';
+  return wrap(split_words(text), 0, " ") + "\n";
+}
+
 std::string version_text() {
   return fmt::format("lathe {}\n", version());
 }
@@ -148,13 +159,11 @@ std::string main_help() {
   text +=
       "\nlathe COMMAND --help shows the options of a command, --help-all what each of them means.\n"
       "An option may also stand in the environment (LATHE_MICRO_BATCH=8) or in a flat TOML file\n"
-      "that --config names (micro-batch = 8). Flags beat the environment, which beats the file.\n"
-      "\nExit codes:\n"
-      "  0 finished                    5 out of memory\n"
-      "  1 internal error              6 writing failed; the last good checkpoint is intact\n"
-      "  2 options or configuration    7 diverged\n"
-      "  3 data files                  128+N stopped by signal N, after saving\n"
-      "  4 checkpoints\n";
+      "that --config names (micro-batch = 8). Flags beat the environment, which beats the file.\n";
+  text += "\nExit codes:\n";
+  for (const auto& [code, meaning] : exit_code_table()) {
+    text += fmt::format("  {:<7}{}\n", code, meaning);
+  }
   return text;
 }
 
@@ -176,6 +185,7 @@ std::string command_help(Command id) {
     text += "Defaults stand in parentheses; of choices the first is the default.\n";
   }
   if (find_option("train")->taken_by(id)) text += stories_text();
+  if (id == Command::train) text += exit_codes_text();
   return text + fmt::format("`lathe {} --help-all` says what each of them means.\n", command.name);
 }
 

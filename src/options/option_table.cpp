@@ -538,6 +538,13 @@ const OptionSpec kOptions[] = {
      .commands = kTraining,
      .on_resume = may_change,
      .help = "Write main.log too, the losses in the lines of llm.c"},
+    {.name = "tensorboard",
+     .member = &Options::tensorboard,
+     .group = run,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "Write what is in metrics.jsonl as event files for TensorBoard too, into the run "
+             "folder's tensorboard/"},
     {.name = "config",
      .member = &Options::config,
      .value = "FILE",

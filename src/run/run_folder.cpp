@@ -7,7 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -19,6 +22,8 @@
 #include "lathe/error.h"
 #include "lathe/version.h"
 #include "llmc_log.h"
+#include "session_facts.h"
+#include "tensorboard.h"
 
 namespace lathe {
 namespace {
@@ -26,18 +31,24 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kConfig = "config.toml";
+constexpr const char* kPartialConfig = ".config.toml.partial";  // of write_file_atomically
+constexpr const char* kSession = "env.json";
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kLog = "log.txt";
 constexpr const char* kLlmcLog = "main.log";
 constexpr const char* kResult = "result.json";
 constexpr const char* kPlans = "gemm_plans.json";
 constexpr const char* kSamples = "samples";
+constexpr const char* kTensorBoard = "tensorboard";
 constexpr const char* kCheckpoints = "checkpoints";
 
+// A run that was killed before it had its first file has left nothing.
 bool holds_something(const fs::path& folder) {
   std::error_code ignored;
-  return fs::exists(folder, ignored) &&
-         !(fs::is_directory(folder, ignored) && fs::is_empty(folder, ignored));
+  if (!fs::is_directory(folder, ignored)) return fs::exists(folder, ignored);
+  return std::ranges::any_of(fs::directory_iterator(folder), [](const fs::directory_entry& entry) {
+    return entry.path().filename() != kPartialConfig;
+  });
 }
 
 [[noreturn]] void fail_storage(const fs::path& path, const std::error_code& error) {
@@ -53,22 +64,34 @@ void make_folder(const fs::path& folder) {
 
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
-  for (const char* name : {kCheckpoints, kSamples, kMetrics, kLog, kLlmcLog, kResult, kPlans,
-                           kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
+  for (const char* name :
+       {kCheckpoints, kSamples, kTensorBoard, kMetrics, kLog, kLlmcLog, kResult, kSession, kPlans,
+        kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
   }
 }
 
+// The step of a line of metrics.jsonl; nullopt for what is none.
+std::optional<std::uint64_t> step_of(const nlohmann::json& line) {
+  const auto step = line.is_object() ? line.find("step") : line.end();
+  if (step == line.end() || !step->is_number_unsigned()) return std::nullopt;
+  return step->get<std::uint64_t>();
+}
+
+nlohmann::json parsed(std::string_view line) {
+  return nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+}
+
 // Whether a line of metrics.jsonl is of the run up to `step`. Of that step's own validation it is
 // only where the state that the run goes on from has seen it: else it is made again.
 bool is_until(std::string_view line, const ResumedStep& resumed) {
-  const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-  const auto step = json.is_object() ? json.find("step") : json.end();
-  if (step == json.end() || !step->is_number_unsigned()) return false;
+  const auto json = parsed(line);
+  const std::optional<std::uint64_t> step = step_of(json);
+  if (!step) return false;
   const auto last = static_cast<std::uint64_t>(resumed.step);
-  if (step->get<std::uint64_t>() != last) return step->get<std::uint64_t>() < last;
+  if (*step != last) return *step < last;
   const auto is_of_validation = [](const auto& item) { return item.key().starts_with("val/"); };
   const auto items = json.items();
   return resumed.is_validated || std::none_of(items.begin(), items.end(), is_of_validation);
@@ -89,21 +112,60 @@ FolderLock lock_folder(const fs::path& folder, FolderLock lock) {
   if (lock.is_of_folder()) return lock;
   make_folder(folder);
   FolderLock made(folder);
-  if (fs::is_empty(folder)) return made;
+  if (!holds_something(folder)) return made;
   throw Error(ExitCode::usage,
               fmt::format("--out {}: another process has made a run there meanwhile; give another "
                           "folder, or --resume to go on with it",
                           folder.string()));
 }
 
-// A run's folder as it is when its first step comes.
-fs::path prepared(const fs::path& folder, const std::optional<ResumedStep>& resumed) {
-  if (resumed) {
-    cut_metrics(folder, *resumed);
+// A run's folder as it is when its first step comes. config.toml is the first file: by it the
+// folder is known for a run's.
+fs::path prepared(const RunFolderSpec& spec) {
+  if (spec.resumed) {
+    cut_metrics(spec.folder, *spec.resumed);
   } else {
-    remove_run(folder);
+    remove_run(spec.folder);
   }
-  return folder;
+  write_file_atomically(spec.folder / kConfig, spec.config);
+  return spec.folder;
+}
+
+// Of a line of metrics.jsonl: null is what was not finite, a truth is 0 or 1, an event has none.
+std::vector<NamedValue> values_of(std::string_view line) {
+  std::vector<NamedValue> values;
+  const auto metrics = nlohmann::ordered_json::parse(line);
+  for (const auto& [name, value] : metrics.items()) {
+    if (name == "step") continue;
+    if (value.is_number()) values.emplace_back(name, value.get<double>());
+    if (value.is_boolean()) values.emplace_back(name, value.get<bool>() ? 1.0 : 0.0);
+    if (value.is_null()) values.emplace_back(name, std::numeric_limits<double>::quiet_NaN());
+  }
+  return values;
+}
+
+// For people and for other programs: names may hold bytes that are no UTF-8.
+std::string json_text(const nlohmann::ordered_json& json) {
+  return json.dump(2, ' ', /*ensure_ascii=*/false,
+                   nlohmann::ordered_json::error_handler_t::replace) +
+         "\n";
+}
+
+std::string hash_of(const std::string& text) {
+  Checksum checksum;
+  checksum.update(std::as_bytes(std::span(text)));
+  return fmt::format("{:016x}", checksum.value());
+}
+
+// The number of the session that comes after the one of `path`, an env.json that may be anything.
+std::int64_t next_session(const fs::path& path) {
+  if (!fs::exists(path)) return 1;
+  const auto json = nlohmann::json::parse(read_file(path, ExitCode::storage), nullptr,
+                                          /*allow_exceptions=*/false);
+  const auto number = json.is_object() ? json.find("session") : json.end();
+  constexpr std::int64_t kMost = 1'000'000'000;
+  const bool is_number = number != json.end() && number->is_number_integer();
+  return is_number ? std::clamp<std::int64_t>(number->get<std::int64_t>(), 0, kMost) + 1 : 1;
 }
 
 nlohmann::ordered_json or_null(const std::optional<double>& value) {
@@ -154,23 +216,34 @@ FolderLock RunFolder::lock(const fs::path& folder) {
 RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
     : folder_(spec.folder),
       lock_(lock_folder(folder_, std::move(lock))),
+      config_hash_(hash_of(spec.config)),
+      started_(utc_now()),
       quiet_(spec.quiet),
-      metrics_(prepared(folder_, spec.resumed) / kMetrics),
+      metrics_(prepared(spec) / kMetrics),
       log_(folder_ / kLog) {
   if (spec.llmc_log) llmc_log_.emplace(folder_ / kLlmcLog);
+  if (spec.tensorboard) tensorboard_ = std::make_unique<TensorBoardWriter>(folder_ / kTensorBoard);
 }
 
-void RunFolder::write_config(const std::string& toml) {
-  write_file_atomically(folder_ / kConfig, toml);
+RunFolder::~RunFolder() = default;
+
+void RunFolder::write_session(const std::string& device, std::int64_t threads) {
+  const std::int64_t number = next_session(folder_ / kSession);
+  write_file_atomically(
+      folder_ / kSession,
+      json_text(session_facts(
+          {.number = number, .device = device, .threads = threads, .started = started_})));
 }
 
 void RunFolder::write_result(const RunResult& r) {
   const nlohmann::ordered_json json = {
       {"status", r.status},
-      {"exit_code", r.exit_code},
+      {"exit_code", r.status == "running" ? nlohmann::ordered_json(nullptr)
+                                          : nlohmann::ordered_json(r.exit_code)},
       {"error",
        r.error.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(r.error)},
-      {"end_reason", r.end_reason},
+      {"end_reason", r.end_reason.empty() ? nlohmann::ordered_json(nullptr)
+                                          : nlohmann::ordered_json(r.end_reason)},
       {"end_detail", r.end_detail.empty() ? nlohmann::ordered_json(nullptr)
                                           : nlohmann::ordered_json(r.end_detail)},
       {"step", r.step},
@@ -194,8 +267,12 @@ void RunFolder::write_result(const RunResult& r) {
       {"failed_saves", r.failed_saves},
       {"checkpoint", r.checkpoint.empty() ? nlohmann::ordered_json(nullptr)
                                           : nlohmann::ordered_json(r.checkpoint)},
+      {"config_hash", config_hash_},
+      {"hostname", host_name()},
+      {"pid", getpid()},
+      {"started", started_},
       {"version", version()}};
-  write_soon(folder_ / kResult, json.dump(2) + "\n");
+  write_soon(folder_ / kResult, json_text(json));
 }
 
 std::map<std::string, std::string> RunFolder::token_keys(const fs::path& folder) {
@@ -232,6 +309,7 @@ void RunFolder::write_sample(std::int64_t step, const std::string& text) {
 void RunFolder::go_back_to(const ResumedStep& step) {
   metrics_.cut([&](std::string_view line) { return is_until(line, step); });
   if (llmc_log_) llmc_log_->cut([&](std::string_view line) { return is_llmc_until(line, step); });
+  restart_tensorboard(step.step);
 }
 
 void RunFolder::training(const StepMetrics& m) {
@@ -241,13 +319,12 @@ void RunFolder::training(const StepMetrics& m) {
                                  {"train/grad_norm", m.grad_norm},
                                  {"perf/tokens_per_second", m.tokens_per_second}};
   if (m.skipped) line["train/skipped"] = true;
-  add(metrics_, line.dump() + "\n");
+  add_metrics(line.dump());
   if (llmc_log_) add(*llmc_log_, llmc_training_line(m));
 }
 
 void RunFolder::validation(std::int64_t step, double loss) {
-  const nlohmann::ordered_json line = {{"step", step}, {"val/loss", loss}};
-  add(metrics_, line.dump() + "\n");
+  metrics(step, {{"val/loss", loss}});
   if (llmc_log_) add(*llmc_log_, llmc_validation_line(step, loss));
 }
 
@@ -255,11 +332,50 @@ void RunFolder::main_accuracy(std::int64_t step, double accuracy) {
   if (llmc_log_) add(*llmc_log_, llmc_accuracy_line(step, accuracy));
 }
 
+// TensorBoard is told again what is kept of that step, and of all before it where no session has
+// told it.
+void RunFolder::restart_tensorboard(std::int64_t step) {
+  with_tensorboard([&](TensorBoardWriter& writer) {
+    writer.restart(step);
+    const auto first = static_cast<std::uint64_t>(writer.is_first() ? 0 : step);
+    std::istringstream lines(read_file(folder_ / kMetrics, ExitCode::storage));
+    for (std::string line; std::getline(lines, line);) {
+      const std::optional<std::uint64_t> at = step_of(parsed(line));
+      if (at && *at >= first) writer.add(static_cast<std::int64_t>(*at), values_of(line));
+    }
+  });
+}
+
+void RunFolder::resumed(std::int64_t step) {
+  restart_tensorboard(step);
+  const nlohmann::ordered_json line = {{"step", step}, {"event", "resume"}};
+  add(metrics_, line.dump() + "\n");
+}
+
 void RunFolder::metrics(std::int64_t step,
                         const std::vector<std::pair<std::string, double>>& values) {
   nlohmann::ordered_json line = {{"step", step}};
   for (const auto& [name, value] : values) line[name] = value;
-  add(metrics_, line.dump() + "\n");
+  add_metrics(line.dump());
+}
+
+void RunFolder::add_metrics(const std::string& line) {
+  add(metrics_, line + "\n");
+  with_tensorboard([&](TensorBoardWriter& writer) {
+    writer.add(static_cast<std::int64_t>(step_of(parsed(line)).value()), values_of(line));
+  });
+}
+
+// A record that is not whole hides all behind it: after an error the session has no more of them.
+void RunFolder::with_tensorboard(const std::function<void(TensorBoardWriter&)>& write) {
+  if (!tensorboard_) return;
+  try {
+    write(*tensorboard_);
+  } catch (const Error& error) {
+    tensorboard_.reset();
+    announce(
+        fmt::format("warning: {}; TensorBoard's events of this session end here", error.what()));
+  }
 }
 
 void RunFolder::say(const std::string& line) {

@@ -48,10 +48,11 @@ int leave_stopped(const Options& options, const std::optional<CheckpointInfo>& s
   const std::int64_t step = start ? start->state.step : 0;
   RunFolder folder({.folder = options.out,
                     .resumed = start ? std::optional(resumed_step(start->state)) : std::nullopt,
+                    .config = to_toml(options),
                     .quiet = options.quiet,
-                    .llmc_log = options.llmc_log},
+                    .llmc_log = options.llmc_log,
+                    .tensorboard = false},
                    RunFolder::lock(options.out));
-  folder.write_config(to_toml(options));
   folder.announce(fmt::format("{}: before the first step; go on with --resume=auto", message));
   RunResult result;
   result.status = "stopped";

@@ -5,6 +5,7 @@
 
 #include "lathe/dataset.h"
 #include "lathe/error.h"
+#include "lathe/exit_codes.h"
 #include "lathe/model_files.h"
 #include "lathe/plan.h"
 #include "lathe/resume.h"
@@ -70,12 +71,11 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
   folder_.emplace(
       RunFolderSpec{.folder = options_.out,
                     .resumed = start ? std::optional(resumed_step(state_)) : std::nullopt,
+                    .config = to_toml(options_),
                     .quiet = options_.quiet,
-                    .llmc_log = options_.llmc_log},
+                    .llmc_log = options_.llmc_log,
+                    .tensorboard = options_.tensorboard},
       std::move(lock));
-  folder_->write_config(to_toml(options_));
-  folder_->write_token_keys(data_.token_keys);
-  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
   saver_.emplace(
       *backend_,
       SaverSpec{.run_folder = options_.out,
@@ -100,6 +100,7 @@ int Trainer::run() {
   const std::int64_t end =
       options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
   try {
+    write_start();
     say_start();
     check_start();
     if (!is_new_) save();  // where the checkpoint has come from elsewhere
@@ -123,9 +124,12 @@ int Trainer::run() {
     if (is_stop(error)) {
       finish("stopped", stop_reason(), stop_exit_code());
     } else {
-      result_.error = error.what();
-      finish("failed", "error", static_cast<int>(error.code()));
+      fail({.code = error.code(), .message = error.what()});
     }
+    throw;
+  } catch (...) {
+    saver_->give_up();
+    fail(current_failure());
     throw;
   }
   return result_.exit_code;

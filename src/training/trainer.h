@@ -15,6 +15,7 @@
 #include "lathe/checkpoint.h"
 #include "lathe/data_loader.h"
 #include "lathe/decoder.h"
+#include "lathe/exit_codes.h"
 #include "lathe/horizon.h"
 #include "lathe/model.h"
 #include "lathe/model_source.h"
@@ -63,7 +64,10 @@ class Trainer {
   void require_all_written();
   void show_sample();
   void end_run();
+  void write_start();
+  void describe(const std::string& status, const std::string& reason, int exit_code);
   void finish(const std::string& status, const std::string& reason, int exit_code);
+  void fail(const Failure& failure);
   bool has_ended() const { return !state_.stop_rules.end_reason.empty(); }
   void say_start();
   void show_start(double loss);

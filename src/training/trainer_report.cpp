@@ -6,6 +6,7 @@
 
 #include "base/number_text.h"
 #include "lathe/cuda.h"
+#include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/plot.h"
 #include "lathe/stop_signal.h"
@@ -22,6 +23,18 @@ std::int64_t peak_memory_bytes() {
 }
 
 }  // namespace
+
+// From here on result.json says what becomes of the run.
+void Trainer::write_start() {
+  constexpr int kNoCodeYet = 0;
+  const std::string no_reason_yet;
+  describe("running", no_reason_yet, kNoCodeYet);
+  folder_->write_result(result_);
+  folder_->write_session(result_.device, options_.threads);
+  folder_->write_token_keys(data_.token_keys);
+  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
+  if (!is_new_) folder_->resumed(state_.step);
+}
 
 void Trainer::say_start() {
   folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
@@ -115,6 +128,13 @@ void Trainer::end_run() {
 }
 
 void Trainer::finish(const std::string& status, const std::string& reason, int exit_code) {
+  describe(status, reason, exit_code);
+  require_all_written();
+  folder_->write_result(result_);
+  require_all_written();
+}
+
+void Trainer::describe(const std::string& status, const std::string& reason, int exit_code) {
   result_.status = status;
   result_.end_reason = reason;
   result_.end_detail = reason == state_.stop_rules.end_reason ? state_.stop_rules.end_detail : "";
@@ -133,9 +153,6 @@ void Trainer::finish(const std::string& status, const std::string& reason, int e
   if (saver_->saved_step() > 0) {
     result_.checkpoint = fmt::format("checkpoints/step-{:08}", saver_->saved_step());
   }
-  require_all_written();
-  folder_->write_result(result_);
-  require_all_written();
 }
 
 // A run that had nowhere to put its metrics has not gone well, whatever becomes of its weights.
@@ -147,6 +164,16 @@ void Trainer::require_all_written() {
   result_.end_reason = "error";
   result_.error = problem;
   result_.exit_code = static_cast<int>(ExitCode::storage);
+}
+
+// What ends the run is told by whoever catches it, whether or not it can be written down.
+void Trainer::fail(const Failure& failure) {
+  result_.error = failure.message;
+  try {
+    finish("failed", "error", static_cast<int>(failure.code));
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "lathe: {}\n", error.what());
+  }
 }
 
 void Trainer::show_end() {

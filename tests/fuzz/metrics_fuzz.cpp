@@ -27,11 +27,14 @@ void draw(const std::filesystem::path& path) {
 
 void cut(const std::filesystem::path& path) {
   constexpr std::int64_t kResumedStep = 2;
-  const RunFolder resumed({.folder = path.parent_path(),
-                           .resumed = ResumedStep{.step = kResumedStep, .is_validated = true},
-                           .quiet = true,
-                           .llmc_log = false},
-                          RunFolder::lock(path.parent_path()));
+  RunFolder resumed({.folder = path.parent_path(),
+                     .resumed = ResumedStep{.step = kResumedStep, .is_validated = true},
+                     .config = "",
+                     .quiet = true,
+                     .llmc_log = false,
+                     .tensorboard = true},
+                    RunFolder::lock(path.parent_path()));
+  resumed.resumed(kResumedStep);
 }
 
 }  // namespace
