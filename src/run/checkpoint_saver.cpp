@@ -113,7 +113,7 @@ void CheckpointSaver::finish() {
   std::optional<double> give_up_at;
   const std::int64_t step = collect_().state.step;
   while (saved_step_ != step) {
-    if (stop_signal() != 0 && !give_up_at) {
+    if (is_stop_requested() && !give_up_at) {
       give_up_at = now() + kTimeAfterStop;
       retry_at_.reset();
     }
