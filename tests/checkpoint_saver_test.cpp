@@ -2,7 +2,10 @@
 // refuses is tried again, and nothing of it costs an earlier checkpoint.
 #include "run/checkpoint_saver.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,13 +22,15 @@
 #include "support/error_of.h"
 #include "support/host_backend.h"
 #include "support/sample_checkpoint.h"
+#include "support/small_run.h"
 #include "support/temp_dir.h"
 
 namespace {
 
 // What happens to the files of a checkpoint that is being written.
 std::atomic<int> failing_writes = 0, failing_syncs = 0;
-std::atomic<bool> writes_are_slow = false, syncs_are_held = false;
+std::atomic<bool> writes_are_slow = false, syncs_are_held = false, were_held_too_long = false;
+std::atomic<unsigned long> free_bytes_left = 0;  // of every disk; 0: what the system says
 
 bool is_of_checkpoint(int descriptor) {
   std::error_code ignored;
@@ -58,10 +63,23 @@ extern "C" ssize_t write(int descriptor, const void* bytes, size_t count) {
 
 extern "C" int fsync(int descriptor) {
   if (is_of_checkpoint(descriptor)) {
-    while (syncs_are_held) pause_shortly();
+    for (int i = 0; syncs_are_held && i < 400; ++i) pause_shortly();
+    if (syncs_are_held) were_held_too_long = true;
     if (fails(failing_syncs, EIO)) return -1;
   }
   return static_cast<int>(syscall(SYS_fsync, descriptor));
+}
+
+extern "C" int statvfs(const char* path, struct statvfs* found) noexcept {
+  struct statfs status {};
+  if (syscall(SYS_statfs, path, &status) != 0) return -1;
+  *found = {};
+  found->f_frsize = 1;
+  found->f_blocks = 1;
+  found->f_bavail = free_bytes_left > 0
+                        ? free_bytes_left.load()
+                        : status.f_bavail * static_cast<unsigned long>(status.f_bsize);
+  return 0;
 }
 
 namespace lathe {
@@ -79,7 +97,8 @@ class Saver : public testing::Test {
  protected:
   void SetUp() override {
     failing_writes = failing_syncs = 0;
-    writes_are_slow = syncs_are_held = false;
+    writes_are_slow = syncs_are_held = were_held_too_long = false;
+    free_bytes_left = 0;
   }
 
   CheckpointSaver make(Backend& backend, bool background = true, std::int64_t retries = 10) {
@@ -151,7 +170,7 @@ TEST_F(Saver, AnUpdateDoesNotWaitForTheDisk) {
   saver.save();
   saver.before_update();
   update();
-  EXPECT_TRUE(list_checkpoints(run_.path()).empty());
+  EXPECT_FALSE(were_held_too_long);
   saver.follow();
   EXPECT_EQ(saver.saved_step(), -1);
   syncs_are_held = false;
@@ -222,6 +241,38 @@ TEST_F(Saver, GivesUpWhenEveryRetryHasFailed) {
                   run_.path().string().substr(0, 11));
     EXPECT_EQ(saver.failed_saves(), 3);
   }
+}
+
+TEST_F(Saver, WritesNothingWhereACheckpointDoesNotFit) {
+  CheckpointSaver saver = make(host_, /*background=*/true, /*retries=*/0);
+  const std::uint64_t needed = disk_bytes(sample_.data(5));
+  free_bytes_left = needed - 1;
+  EXPECT_EQ(test::error_of([&] { saver.finish(); }),
+            "exit 6: saving has failed 1 time in a row, --save-retries is 0: " +
+                (run_ / "checkpoints: a checkpoint takes ") + std::to_string(needed) + " bytes, " +
+                std::to_string(needed - 1) + " are free");
+  free_bytes_left = needed;
+  make(host_).finish();
+  EXPECT_TRUE(test::same_bits(saved(5), values()));
+}
+
+// What could not be saved is not begun; of what leaves little room there is a word.
+TEST_F(Saver, ARunLooksForRoomBeforeItStarts) {
+  const test::SmallRuns runs(std::string(2000, 'x') + "y");
+  ASSERT_EQ(runs.train("room", {"--steps=2"}), 0);
+  const std::string log = runs.file("room", "log.txt");
+  EXPECT_EQ(log.find("bytes are free"), log.npos) << log;
+  const auto each = runs.file("room", "checkpoints/step-00000002/model.safetensors").size() * 3;
+  free_bytes_left = each / 2;
+  const std::string error = test::error_of([&] { runs.train("none"); });
+  EXPECT_TRUE(error.starts_with("exit 6: --out " + runs.path("none") + ": a checkpoint takes "))
+      << error;
+  EXPECT_NE(error.find(fmt::format("bytes, {} are free", each / 2)), error.npos) << error;
+  EXPECT_FALSE(fs::exists(runs.path("none")));
+  free_bytes_left = 2 * each;
+  ASSERT_EQ(runs.train("little", {"--checkpoint-every=1"}), 0);
+  const std::string little = runs.file("little", "log.txt");
+  EXPECT_NE(little.find(fmt::format("{} bytes are free", 2 * each)), little.npos) << little;
 }
 
 TEST_F(Saver, SavesAStateOnce) {

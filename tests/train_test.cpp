@@ -267,6 +267,8 @@ TEST_F(Train, AnInterruptedRunHasTheSameMetrics) {
   const std::vector<std::string> options = {"--val-every=2", "--checkpoint-every=4", "--keep=0",
                                             "--sample-every=4"};
   ASSERT_EQ(train("whole", options), 0);
+  const auto state = nlohmann::json::parse(file("whole", "checkpoints/step-00000004/state.json"));
+  EXPECT_EQ(state.at("state").at("validated_step"), 2);
   for (const int step :
        {3, 4, 6}) {  // of validations that are not due, are due, have no checkpoint
     const std::string name = "cut-" + std::to_string(step);

@@ -196,8 +196,9 @@ void CheckpointSaver::take_failure(std::int64_t step, const std::string& reason)
   last_reason_ = reason;
   if (++failures_in_a_row_ > spec_.retries) {
     throw Error(ExitCode::storage,
-                fmt::format("saving has failed {} times in a row, --save-retries is {}: {}",
-                            failures_in_a_row_, spec_.retries, reason));
+                fmt::format("saving has failed {} {} in a row, --save-retries is {}: {}",
+                            failures_in_a_row_, failures_in_a_row_ == 1 ? "time" : "times",
+                            spec_.retries, reason));
   }
   const double wait =
       std::min(kLongestWait, spec_.retry_seconds * std::exp2(failures_in_a_row_ - 1));
