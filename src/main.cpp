@@ -40,6 +40,8 @@ int run_command(Command command, const Options& options) {
       return tokenize_command(options);
     case Command::train_tokenizer:
       return train_tokenizer_command(options);
+    case Command::verify:
+      return verify_command(options);
   }
   throw Error(ExitCode::internal, "a command without a function");
 }

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -267,6 +268,95 @@ TEST(PruneCheckpoints, KeepsTheHighestSteps) {
             (std::set<std::string>{"step-00000100", "step-100000000", "step-1"}));
   EXPECT_EQ(open_checkpoint(run.path()).state.step, 100'000'000);
   prune_checkpoints(run / "none", {.keep = 2});  // no run, nothing to do
+}
+
+struct RetentionCase {
+  std::vector<std::int64_t> whole, damaged;
+  Retention retention;
+  std::vector<std::int64_t> removed;
+};
+
+TEST(PruneCheckpoints, LeavesWhatIsToStay) {
+  const std::vector<std::int64_t> tens = {10, 20, 30, 40, 50};
+  const std::vector<RetentionCase> cases = {
+      {tens, {}, {.keep = 0, .keep_every = 20, .best_step = 10}, {}},
+      {tens, {}, {.keep = 5}, {}},
+      {tens, {}, {.keep = 9}, {}},
+      {tens, {}, {.keep = 2}, {10, 20, 30}},
+      {tens, {}, {.keep = 2, .keep_every = 20}, {10, 30}},
+      {tens, {}, {.keep = 1, .keep_every = 20, .best_step = 10}, {30}},
+      {tens, {}, {.keep = 2, .best_step = 50}, {10, 20, 30}},
+      {tens, {}, {.keep = 2, .best_step = 25}, {10, 20, 30}},
+      {{}, {}, {.keep = 1}, {}},
+      // A damaged one is no reason for a whole one to go, and goes when its time has come.
+      {{10, 20, 30}, {40, 50}, {.keep = 2}, {10}},
+      {{10, 20}, {30, 40}, {.keep = 3}, {}},
+      {{30, 40, 50}, {10, 20}, {.keep = 2}, {10, 20, 30}},
+      {{10, 30, 50}, {20, 40}, {.keep = 2, .keep_every = 20}, {10}},
+      {{}, {10, 20}, {.keep = 1}, {}},
+  };
+  for (const auto& [whole, damaged, retention, removed] : cases) {
+    SCOPED_TRACE(&whole - &cases.front().whole);
+    std::vector<RetainedCheckpoint> all;
+    for (const auto step : whole) all.push_back({.step = step, .is_whole = true});
+    for (const auto step : damaged) all.push_back({.step = step, .is_whole = false});
+    std::ranges::sort(all, {}, &RetainedCheckpoint::step);
+    EXPECT_EQ(steps_to_remove(all, retention), removed);
+  }
+}
+
+TEST(PruneCheckpoints, SeesThatACheckpointIsDamaged) {
+  const TempDir run;
+  for (const int step : {1, 2, 3, 4}) save(run, step);
+  fs::resize_file(run / "checkpoints/step-00000003/model.safetensors", 100);
+  fs::remove(run / "checkpoints/step-00000004/state.json");
+  EXPECT_EQ(prune_checkpoints(run.path(), {.keep = 1}), std::vector<std::string>{});
+  EXPECT_EQ(names_in(run / "checkpoints"),
+            (std::set<std::string>{"step-00000002", "step-00000003", "step-00000004"}));
+}
+
+TEST(PointLatest, IsAHintThatNoReaderFollows) {
+  const TempDir run;
+  for (const int step : {1, 2}) {
+    save(run, step);
+    point_latest(run.path(), step);
+  }
+  EXPECT_EQ(fs::read_symlink(run / "checkpoints/latest"), "step-00000002");
+  fs::remove_all(run / "checkpoints/step-00000002");
+  EXPECT_EQ(open_checkpoint(run.path()).state.step, 1);
+  fs::remove(run / "checkpoints/latest");
+  run.write("checkpoints/latest/mine", "");
+  point_latest(run.path(), 1);
+  EXPECT_EQ(names_in(run / "checkpoints"), (std::set<std::string>{"step-00000001", "latest"}));
+}
+
+TEST(Checkpoint, HoldsTheOptionsOfItsRun) {
+  const TempDir run;
+  test::HostBackend backend;
+  SampleCheckpoint sample(DType::fp32, 1);
+  CheckpointData data = sample.data(5);
+  data.state.validated_step = 4;
+  data.options = "lr = 1\n";
+  save_checkpoint(run.path(), backend, data);
+  const fs::path folder = run / "checkpoints/step-00000005";
+  EXPECT_EQ(open_checkpoint(run.path()).state, data.state);
+  EXPECT_EQ(options_of_checkpoint(folder), folder / "config.toml");
+  EXPECT_EQ(test::read_file(folder / "config.toml"), data.options);
+  write_file_atomically(folder / "config.toml", "lr = 2\n");
+  EXPECT_EQ(options_of_checkpoint(folder), std::nullopt);
+  EXPECT_NE(opening_error(folder).find("config.toml: checksum"), std::string::npos);
+  EXPECT_EQ(options_of_checkpoint(save(run, 6)), std::nullopt);
+}
+
+// As it is on the disk, to the byte: blocks of 4096, and some of them for state.json.
+TEST(Checkpoint, SaysWhatItTakesOnTheDisk) {
+  const TempDir run;
+  SampleCheckpoint sample(DType::bf16, 5);
+  const fs::path folder = save(run, 5, DType::bf16);
+  std::uint64_t blocks = 4096;
+  for (const char* name : kFiles) blocks += (fs::file_size(folder / name) + 4095) / 4096 * 4096;
+  EXPECT_GE(disk_bytes(sample.data(5)), blocks);
+  EXPECT_LE(disk_bytes(sample.data(5)), blocks + 2 * 4096);
 }
 
 TEST(SetAsideCheckpoints, TakesThoseOfLaterStepsAndKeepsEarlierOnesSetAside) {

@@ -55,6 +55,8 @@ constexpr const char* kMetrics =
     "\n"
     R"({"step":2,"val/loss":4.125})"
     "\n"
+    R"({"step":2,"event":"resume"})"
+    "\n"
     R"({"step":3,"train/loss":null,"train/lr":0.001,"train/grad_norm":null,"perf/tokens_per_second":10.0})"
     "\n"
     R"({"step":3,"val/loss":4.5})"

@@ -1,5 +1,6 @@
 // Whole runs of a tiny model: what they leave on disk, and that stopping and going on changes no
 // bit of it.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -20,6 +21,8 @@
 #include "lathe/files.h"
 #include "lathe/safetensors.h"
 #include "lathe/stop_signal.h"
+#include "support/error_of.h"
+#include "support/file_size_limit.h"
 #include "support/temp_dir.h"
 #include "support/test_device.h"
 
@@ -234,6 +237,122 @@ TEST_F(Train, GoesBackToAnOlderCheckpoint) {
   EXPECT_EQ(metric("run", "train/loss").size(), 8u);
   EXPECT_TRUE(file("run", "checkpoints/step-00000008/model.safetensors") == last);
   EXPECT_TRUE(file("run", "checkpoints/set-aside-0-step-00000008/model.safetensors") == last);
+}
+
+TEST_F(Train, SavingInTheBackgroundChangesNoBit) {
+  const std::vector<std::string> often = {"--checkpoint-every=1", "--keep=0", "--precision=bf16"};
+  std::vector<std::string> waiting = often;
+  waiting.emplace_back("--no-background-save");
+  ASSERT_EQ(train("a", often), 0);
+  ASSERT_EQ(train("b", waiting), 0);
+  for (int step = 1; step <= 8; ++step) {
+    for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
+      const std::string path = fmt::format("checkpoints/step-{:08}/{}", step, name);
+      EXPECT_TRUE(file("a", path) == file("b", path)) << path;
+    }
+  }
+  EXPECT_EQ(result("a").at("failed_saves"), 0);
+}
+
+// A run validates after it has saved: wherever it was cut, it has measured the same in the end.
+TEST_F(Train, AnInterruptedRunHasTheSameMetrics) {
+  const auto without_times = [&](const std::string& name) {
+    std::vector<nlohmann::json> all;
+    std::istringstream lines(file(name, "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      all.push_back(nlohmann::json::parse(line));
+      all.back().erase("perf/tokens_per_second");
+    }
+    return all;
+  };
+  const std::vector<std::string> options = {"--val-every=2", "--checkpoint-every=4", "--keep=0",
+                                            "--sample-every=4"};
+  ASSERT_EQ(train("whole", options), 0);
+  const auto state = nlohmann::json::parse(file("whole", "checkpoints/step-00000004/state.json"));
+  EXPECT_EQ(state.at("state").at("validated_step"), 2);
+  for (const int step :
+       {3, 4, 6}) {  // of validations that are not due, are due, have no checkpoint
+    const std::string name = "cut-" + std::to_string(step);
+    std::vector<std::string> until = options;
+    until.push_back("--stop-at-step=" + std::to_string(step));
+    ASSERT_EQ(train(name, until), 0);
+    ASSERT_EQ(train(name, {"--resume"}), 0);
+    EXPECT_EQ(without_times(name), without_times("whole")) << step;
+    for (const char* key : {"best_val_loss", "best_val_step", "val_loss"}) {
+      EXPECT_EQ(result(name).at(key), result("whole").at(key)) << step << key;
+    }
+  }
+  // Killed after its last save: the validation, the sample and the result are made up for.
+  fs::remove(run("whole") + "/result.json");
+  fs::remove_all(run("whole") + "/samples");
+  const auto before = without_times("whole");
+  ASSERT_EQ(train("whole", {"--resume"}), 0);
+  EXPECT_EQ(without_times("whole"), before);
+  EXPECT_TRUE(fs::exists(run("whole") + "/samples/step-00000008.txt"));
+  EXPECT_EQ(result("whole").at("best_val_step"), 8);
+}
+
+TEST_F(Train, TheBestCheckpointStays) {
+  // The more is known of the text, the less is thought of this.
+  const std::string val = (folder_.path() / "val.txt").string();
+  write_file_atomically(val, std::string(1000, 'Z'));
+  ASSERT_EQ(train("run", {"--val", val, "--val-every=3", "--checkpoint-every=2", "--keep=1",
+                          "--keep-best", "--steps=12"}),
+            0);
+  const auto best = result("run").at("best_val_step").get<int>();
+  ASSERT_LT(best, 12) << "the test needs a run that gets worse";
+  const fs::path checkpoints = fs::path(run("run")) / "checkpoints";
+  EXPECT_TRUE(fs::exists(checkpoints / fmt::format("step-{:08}", best)));
+  EXPECT_TRUE(fs::exists(checkpoints / "step-00000012"));
+  EXPECT_EQ(fs::read_symlink(checkpoints / "latest"), "step-00000012");
+}
+
+TEST_F(Train, ACheckpointAloneIsEnoughToGoOn) {
+  ASSERT_EQ(train("whole"), 0);
+  ASSERT_EQ(train("cut", {"--stop-at-step=4"}), 0);
+  const std::string alone = run("alone");
+  fs::copy(run("cut") + "/checkpoints/step-00000004", alone);
+  EXPECT_THROW(train("whole", {"--resume", alone}), Error);  // that is another run
+  ASSERT_EQ(train("other", {"--resume", alone, "--stop-at-step=5"}), 0);
+  EXPECT_TRUE(fs::exists(run("other") + "/checkpoints/step-00000004/state.json"));
+  ASSERT_EQ(train("other", {"--resume"}), 0);
+  expect_same_weights("whole", "other");
+  // Nor does a run need its own config.toml.
+  write_file_atomically(run("cut") + "/config.toml", "lr = \n");
+  ASSERT_EQ(train("cut", {"--resume", "--stop-at-step=6"}), 0);
+  fs::remove(run("cut") + "/config.toml");
+  ASSERT_EQ(train("cut", {"--resume"}), 0);
+  expect_same_weights("whole", "cut");
+}
+
+// No checkpoint fits, nor do all the metrics: the steps are made all the same, no line is cut
+// short, and the end says what is missing.
+TEST_F(Train, AFullDiskEndsARunAtItsEndAlone) {
+  const std::string error = test::error_of([&] {
+    const test::FileSizeLimit limit(1500);
+    train("run",
+          {"--steps=20", "--checkpoint-every=0", "--save-retries=3", "--save-retry-seconds=0.001"});
+  });
+  EXPECT_TRUE(error.starts_with("exit 6: saving has failed 4 times in a row")) << error;
+  EXPECT_EQ(result("run").at("step"), 20);
+  EXPECT_EQ(result("run").at("exit_code"), 6);
+  EXPECT_EQ(result("run").at("failed_saves"), 4);
+  EXPECT_LT(metric("run", "train/loss").size(), 20u);
+  EXPECT_TRUE(file("run", "metrics.jsonl").ends_with("}\n"));
+}
+
+TEST_F(Train, VerifySaysWhichCheckpointsAreWhole) {
+  const auto verify = [](const std::string& path) {
+    return verify_command(parse_options(Command::verify, std::vector<std::string>{path}, {}));
+  };
+  ASSERT_EQ(train("run", {"--checkpoint-every=4"}), 0);
+  EXPECT_EQ(verify(run("run")), 0);
+  EXPECT_EQ(verify(run("run") + "/checkpoints/step-00000004"), 0);
+  fs::resize_file(run("run") + "/checkpoints/step-00000004/optimizer.safetensors", 1000);
+  EXPECT_EQ(verify(run("run")), 4);
+  EXPECT_EQ(verify(run("run") + "/checkpoints/step-00000008"), 0);
+  EXPECT_EQ(test::error_of([&] { verify(run("none")); }),
+            "exit 4: " + run("none") + ": no such checkpoint or run folder");
 }
 
 TEST_F(Train, ExtendsTheHorizon) {

@@ -16,5 +16,6 @@ int bench_command(const Options& options);
 int plot_command(const Options& options);
 int tokenize_command(const Options& options);
 int train_tokenizer_command(const Options& options);
+int verify_command(const Options& options);
 
 }  // namespace lathe

@@ -110,7 +110,8 @@ enum class Command {
   bench,
   plot,
   tokenize,
-  train_tokenizer
+  train_tokenizer,
+  verify
 };
 
 // Variables by full name, "LATHE_LR"; others are ignored.

@@ -12,6 +12,7 @@ namespace lathe {
 struct MemoryPlan {
   std::int64_t parameters, gradients, optimizer, activations;  // bytes
   std::int64_t samples;  // keys and values of the sample that a run writes
+  std::int64_t saving;   // of the host, on a GPU: what a checkpoint is written from; not in total()
   std::int64_t runtime;  // program, libraries' buffers, data: measured, see docs/performance.md
 
   std::int64_t total() const {

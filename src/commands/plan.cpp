@@ -14,6 +14,7 @@
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
 #include "lathe/training_data.h"
+#include "run/checkpoint_saver.h"
 
 namespace lathe {
 namespace {
@@ -37,6 +38,8 @@ MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
           .optimizer = AdamW::memory_bytes(count, model.precision),
           .activations = measure.bytes(),
           .samples = CachedDecoder::memory_bytes(config, model, /*sequences=*/1),
+          .saving = CheckpointSaver::memory_bytes(options.background_save, uses_gpu(options),
+                                                  checkpoint_bytes(config, model.precision)),
           .runtime = uses_gpu(options) ? kGpuRuntimeBytes
                                        : kRuntimeBytes + options.threads * kThreadBytes};
 }
@@ -111,6 +114,7 @@ int plan_command(const Options& given) {
           {"samples", memory.samples},
           {"runtime", memory.runtime},
           {"total", memory.total()}}},
+        {"host_bytes", {{"saving", memory.saving}}},
         {"checkpoint_bytes", checkpoint_bytes(config, parse_precision(options.precision))},
         {"tokens_per_step", horizon.tokens_per_step},
         {"micro_steps", horizon.micro_steps},
@@ -130,6 +134,9 @@ int plan_command(const Options& given) {
   fmt::print("             samples      {:>10}\n", megabytes_text(memory.samples));
   fmt::print("             runtime      {:>10}\n", megabytes_text(memory.runtime));
   fmt::print("             total        {:>10}\n\n", megabytes_text(memory.total()));
+  if (memory.saving > 0) {
+    fmt::print("host memory  saving       {:>10}\n\n", megabytes_text(memory.saving));
+  }
   fmt::print("step         {} tokens: {} micro-batches of {} x {}\n", horizon.tokens_per_step,
              horizon.micro_steps, options.micro_batch, options.seq_len);
   if (has_horizon) {

@@ -76,6 +76,13 @@ constexpr CommandSpec kCommands[] = {
      .paths = "FILE",
      .required = {"vocab", "out"},
      .example = "lathe train-tokenizer --vocab 8192 --out data/bpe books/*.txt"},
+    {.id = Command::verify,
+     .name = "verify",
+     .summary = "Check that checkpoints are whole",
+     .description = "Reads every byte of a checkpoint, or of all checkpoints of a run, and says "
+                    "what is wrong with\nwhich file. Ends with exit code 4 unless all are whole.",
+     .paths = "DIR",
+     .example = "lathe verify runs/first"},
 };
 
 }  // namespace

@@ -113,7 +113,7 @@ void CheckpointSaver::finish() {
   std::optional<double> give_up_at;
   const std::int64_t step = collect_().state.step;
   while (saved_step_ != step) {
-    if (stop_signal() != 0 && !give_up_at) {
+    if (is_stop_requested() && !give_up_at) {
       give_up_at = now() + kTimeAfterStop;
       retry_at_.reset();
     }
@@ -196,8 +196,9 @@ void CheckpointSaver::take_failure(std::int64_t step, const std::string& reason)
   last_reason_ = reason;
   if (++failures_in_a_row_ > spec_.retries) {
     throw Error(ExitCode::storage,
-                fmt::format("saving has failed {} times in a row, --save-retries is {}: {}",
-                            failures_in_a_row_, spec_.retries, reason));
+                fmt::format("saving has failed {} {} in a row, --save-retries is {}: {}",
+                            failures_in_a_row_, failures_in_a_row_ == 1 ? "time" : "times",
+                            spec_.retries, reason));
   }
   const double wait =
       std::min(kLongestWait, spec_.retry_seconds * std::exp2(failures_in_a_row_ - 1));

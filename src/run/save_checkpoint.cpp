@@ -21,7 +21,9 @@ namespace fs = std::filesystem;
 constexpr std::uint64_t kBlock = 4096;           // of nearly all file systems
 constexpr std::uint64_t kStateBytes = 2 * 4096;  // of state.json without plans; it has about 1,000
 
-const std::map<std::string, std::string> kOptimizerMetadata = {{"format", "lathe"}};
+std::map<std::string, std::string> optimizer_metadata() {
+  return {{"format", "lathe"}};
+}
 
 // Error(storage) when the checkpoint's files do not fit: better than to find out after writing most
 // of them.
@@ -80,7 +82,7 @@ void write_files(const fs::path& folder, const CheckpointData& data, const SaveH
       write_tensors(folder / kModelFile, hooks.read, data.model,
                     model_metadata(data.config, data.precision, data.tokenizer));
   SafetensorsWriter optimizer =
-      write_tensors(folder / kOptimizerFile, hooks.read, data.optimizer, kOptimizerMetadata);
+      write_tensors(folder / kOptimizerFile, hooks.read, data.optimizer, optimizer_metadata());
   hooks.all_read();
   state.files[kModelFile] = model.finish();
   state.files[kOptimizerFile] = optimizer.finish();
@@ -98,7 +100,7 @@ std::uint64_t disk_bytes(const CheckpointData& data) {
   const std::uint64_t model =
       safetensors_bytes(data.model, model_metadata(data.config, data.precision, data.tokenizer));
   // Plans are text in JSON: its quotation marks take two bytes each.
-  return blocks(model) + blocks(safetensors_bytes(data.optimizer, kOptimizerMetadata)) +
+  return blocks(model) + blocks(safetensors_bytes(data.optimizer, optimizer_metadata())) +
          blocks(data.options.size()) + blocks(kStateBytes + 2 * data.plans.size()) + kBlock;
 }
 

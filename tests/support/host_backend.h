@@ -10,7 +10,7 @@
 
 namespace lathe::test {
 
-class HostBackend final : public Backend {
+class HostBackend : public Backend {
  public:
   std::string description() const override { return "host memory"; }
   Buffer allocate(std::int64_t bytes) override {
