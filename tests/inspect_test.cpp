@@ -329,7 +329,7 @@ TEST(Inspect, ExplainsMetrics) {
   EXPECT_EQ(facts_of(path)["last_line_is_cut"], true);
   folder.write("metrics.jsonl", std::string(kMetrics) + "{\"step\":4,\"tr\n");
   EXPECT_EQ(inspect({path}, false).error,
-            "exit 3: " + path + ": line 6: not valid JSON at byte 14");
+            "exit 3: " + path + ": line 7: not valid JSON at byte 14");
   folder.write("metrics.jsonl", "[]\n");
   EXPECT_EQ(
       inspect({path}, false).error,
