@@ -50,7 +50,8 @@ class Optimizer {
     if (c.type == DType::bf16) master_ = place(DType::fp32, start);
   }
 
-  void step(const std::vector<float>& gradient, std::int64_t step) {
+  void step(const std::vector<float>& gradient, std::int64_t step,
+            const UpdateLimits& limits = {}) {
     const auto device_gradient = place(DType::fp32, gradient);
     backend_->run(SumOfSquares{.out = square_sum_, .x = device_gradient});
     backend_->run(AdamWUpdate{.parameter = parameter_,
@@ -61,6 +62,7 @@ class Optimizer {
                               .grad_square_sum = square_sum_,
                               .loss_sum = loss_sum_,
                               .decayed = case_.decayed,
+                              .limits = limits,
                               .step = step,
                               .learning_rate = kOptions.learning_rate,
                               .beta1 = kOptions.beta1,
@@ -76,6 +78,7 @@ class Optimizer {
   std::vector<float> master() {
     return to_floats(*backend_, case_.type == DType::bf16 ? master_ : parameter_);
   }
+  auto state() { return std::make_tuple(parameter(), master(), m(), v()); }
   std::vector<float> m() { return to_floats(*backend_, m_); }
   std::vector<float> v() { return to_floats(*backend_, v_); }
 
@@ -159,24 +162,42 @@ TEST(AdamWUpdateValues, WhatIsNotFiniteReachesNothing) {
     const Case c{4, {{0, 4}}, 1.0, type};
     Optimizer optimizer(c, {1, 2, 3, 4});
     optimizer.step(fine, 1);
-    const auto before =
-        std::make_tuple(optimizer.parameter(), optimizer.master(), optimizer.m(), optimizer.v());
-    const auto expect_unchanged = [&] {
-      EXPECT_EQ(
-          std::make_tuple(optimizer.parameter(), optimizer.master(), optimizer.m(), optimizer.v()),
-          before);
-    };
+    const auto before = optimizer.state();
+    const auto expect_unchanged = [&] { EXPECT_EQ(optimizer.state(), before); };
     for (const float bad : {kNan, kInfinity, -kInfinity, 1e30f}) {  // 1e30 squared is infinite
       optimizer.step({0.1f, bad, 0.1f, 0.1f}, 2);
       expect_unchanged();
     }
-    for (const float bad : {kNan, kInfinity}) {
+    for (const float bad : {kNan, kInfinity, -kInfinity}) {
       optimizer.set_loss_sum(bad);
       optimizer.step(fine, 2);
       expect_unchanged();
     }
     optimizer.set_loss_sum(1);
     optimizer.step(fine, 2);
+    EXPECT_NE(optimizer.parameter(), std::get<0>(before));
+  }
+}
+
+// A limit is the most that is let in, exactly: one of fp32's next numbers above it is too much.
+TEST(AdamWUpdateValues, WhatIsAboveALimitReachesNothing) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> gradient = {0.5f, 1, 0.5f, 0};  // of squares 1.5
+  for (const DType type : {DType::fp32, DType::bf16}) {
+    const Case c{4, {{0, 4}}, 0.0, type};
+    Optimizer optimizer(c, {1, 2, 3, 4});
+    optimizer.set_loss_sum(20);
+    const auto before = optimizer.state();
+    optimizer.step(gradient, 1, {.loss_sum = std::nextafter(20.0f, 0.0f)});
+    optimizer.step(gradient, 1, {.grad_square_sum = std::nextafter(1.5f, 0.0f)});
+    optimizer.step(gradient, 1, {.loss_sum = 1e9, .grad_square_sum = 1.49});
+    optimizer.step(gradient, 1, {.loss_sum = 19.99, .grad_square_sum = 1e9});
+    EXPECT_EQ(optimizer.state(), before);
+    optimizer.set_loss_sum(kInfinity);  // no limit lets this in
+    optimizer.step(gradient, 1, {.loss_sum = 1e300, .grad_square_sum = 1e300});
+    EXPECT_EQ(optimizer.state(), before);
+    optimizer.set_loss_sum(20);
+    optimizer.step(gradient, 1, {.loss_sum = 20, .grad_square_sum = 1.5});
     EXPECT_NE(optimizer.parameter(), std::get<0>(before));
   }
 }

@@ -18,7 +18,7 @@ void expect_fits(const std::string& text) {
   std::istringstream lines(text);
   int count = 0;
   for (std::string line; std::getline(lines, line); ++count) EXPECT_LT(line.size(), 100u) << line;
-  EXPECT_LT(count, 40) << text;
+  EXPECT_LT(count, 48) << text;
   EXPECT_NE(text.find("Example: lathe "), std::string::npos) << text;
 }
 

@@ -171,6 +171,7 @@ TEST_P(KernelThreads, AdamWAndFlatMemory) {
                             .grad_square_sum = square_sum,
                             .loss_sum = loss_sum,
                             .decayed = decayed,
+                            .limits = {},
                             .step = 1,
                             .learning_rate = 1e-3,
                             .beta1 = 0.9,

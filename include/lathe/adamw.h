@@ -32,13 +32,15 @@ class AdamW {
   void publish_master();
 
   // Update number `step` (1 is the first). `loss_sum`: (1) fp32, of the step. With a loss or a norm
-  // that is not finite everything stays as it is. Nothing is awaited.
-  void update(std::int64_t step, double learning_rate, const Tensor& loss_sum);
+  // that is not finite or above `limits` everything stays as it is. Nothing is awaited.
+  void update(std::int64_t step, double learning_rate, const Tensor& loss_sum,
+              const UpdateLimits& limits = {});
 
   // Of the last update. Waits for the device: the one download of a step.
   struct Sums {
     float gradient_norm;  // before clipping
     float loss;
+    bool updated;  // whether the parameters have changed
   };
   Sums sums() const;
 
@@ -54,7 +56,8 @@ class AdamW {
   AdamWOptions options_;
   Buffer memory_;
   Tensor m_, v_, master_;
-  Tensor sums_;  // (2): the gradients' sum of squares, the loss sum
+  Tensor sums_;          // (2): the gradients' sum of squares, the loss sum
+  UpdateLimits limits_;  // of the last update
   std::vector<ElementRange> decayed_;
 };
 

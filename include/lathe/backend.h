@@ -23,6 +23,20 @@ class Tracer {
   virtual void record(const char* name, const Cost& cost, double seconds) = 0;
 };
 
+// What an operation has written, once it has run. `layer`: the block that it is of; -1: of none.
+struct OperationOutputs {
+  const char* name;
+  Outputs outputs;
+  std::int64_t layer;
+};
+
+// Shown the outputs of every operation.
+class OutputObserver {
+ public:
+  virtual ~OutputObserver() = default;
+  virtual void observe(const OperationOutputs& operation) = 0;
+};
+
 // Runs work that comes again: with the same key, the same operations on the same operands, which
 // read nothing back and take no memory. A device may record it and replay the record.
 class Recorder {
@@ -48,6 +62,7 @@ class Backend {
     execute(op);
     if (is_traced()) tracer_->record(Op::kName, cost(op), synchronized_now() - start);
     if (is_profiled_) end_range();
+    if (is_observed()) observer_->observe({Op::kName, outputs(op), layer_});
   }
 
   virtual std::string description() const = 0;  // "cpu, 4 threads, AVX-512"
@@ -72,6 +87,24 @@ class Backend {
   // Times every operation from here on; nullptr stops. Not owned.
   void set_tracer(Tracer* tracer) { tracer_ = tracer; }
   bool is_traced() const { return tracer_ != nullptr; }
+
+  // Shows it the outputs of every operation from here on; nullptr stops. Not owned.
+  void set_observer(OutputObserver* observer) { observer_ = observer; }
+  bool is_observed() const { return observer_ != nullptr; }
+
+  // Says of what block the operations are, as long as it lives.
+  class Layer {
+   public:
+    Layer(Backend& backend, std::size_t layer) : backend_(backend) {
+      backend_.layer_ = static_cast<std::int64_t>(layer);
+    }
+    Layer(const Layer&) = delete;
+    Layer& operator=(const Layer&) = delete;
+    ~Layer() { backend_.layer_ = kNoLayer; }
+
+   private:
+    Backend& backend_;
+  };
 
   // Between them a profiler that is attached sees every operation under its name.
   void start_profiling();
@@ -102,7 +135,11 @@ class Backend {
  private:
   double synchronized_now();  // seconds, after all work given so far has ended
 
+  static constexpr std::int64_t kNoLayer = -1;
+
   Tracer* tracer_ = nullptr;
+  OutputObserver* observer_ = nullptr;
+  std::int64_t layer_ = kNoLayer;
   bool is_profiled_ = false;
 };
 

@@ -13,6 +13,8 @@
 #include "lathe/backend.h"
 #include "lathe/model_config.h"
 #include "lathe/safetensors.h"
+#include "lathe/step_guard.h"
+#include "lathe/stop_rules.h"
 
 namespace lathe {
 
@@ -24,6 +26,8 @@ struct TrainState {
   double wall_seconds = 0;                // of all sessions of the run
   std::optional<double> best_val_loss;
   std::int64_t best_val_step = 0;
+  GuardState guard = {};
+  StopRuleState stop_rules = {};
   bool operator==(const TrainState&) const = default;
 };
 

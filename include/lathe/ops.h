@@ -10,8 +10,10 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "lathe/tensor.h"
+#include "lathe/update_limits.h"
 
 namespace lathe {
 
@@ -134,7 +136,8 @@ struct ElementRange {
 // AdamW with bias correction and decoupled decay (Loshchilov & Hutter 2019), and clipping by
 // global norm: the gradient is scaled by min(1, grad_clip / (sqrt(grad_square_sum) + 1e-6)),
 // on the device, so that the norm needs no round trip. grad_clip 0 is off. With a loss or a norm
-// that is not finite nothing is written: such a step never reaches the parameters.
+// that is not finite or above `limits` nothing is written: such a step never reaches the
+// parameters.
 struct AdamWUpdate {
   static constexpr const char* kName = "adamw_update";
   Tensor parameter;                       // (P) compute; with fp32 it is its own master
@@ -144,6 +147,7 @@ struct AdamWUpdate {
   Tensor grad_square_sum;                 // (1) fp32
   Tensor loss_sum;                        // (1) fp32
   std::span<const ElementRange> decayed;  // sorted, disjoint: where weight_decay applies
+  UpdateLimits limits;                    // of loss_sum and grad_square_sum
   std::int64_t step;                      // 1 for the first update
   double learning_rate, beta1, beta2, eps, weight_decay, grad_clip;
 };
@@ -223,5 +227,30 @@ Cost cost(const SumOfSquares& op);
 Cost cost(const Sum& op);
 Cost cost(const Convert& op);
 Cost cost(const Fill& op);
+
+// What an operation writes, under its names here; absent operands are left out.
+struct OutputTensor {
+  const char* name;
+  Tensor tensor;
+};
+struct Outputs {
+  std::vector<OutputTensor> written;
+  Tensor parameter;  // whose layer it is: the parameter or its gradient; empty: of none
+};
+Outputs outputs(const EmbeddingForward& op);
+Outputs outputs(const EmbeddingBackward& op);
+Outputs outputs(const LayerNormForward& op);
+Outputs outputs(const LayerNormBackward& op);
+Outputs outputs(const LinearForward& op);
+Outputs outputs(const LinearBackward& op);
+Outputs outputs(const AttentionForward& op);
+Outputs outputs(const AttentionBackward& op);
+Outputs outputs(const AttentionCached& op);
+Outputs outputs(const CrossEntropy& op);
+Outputs outputs(const AdamWUpdate& op);
+Outputs outputs(const SumOfSquares& op);
+Outputs outputs(const Sum& op);
+Outputs outputs(const Convert& op);
+Outputs outputs(const Fill& op);
 
 }  // namespace lathe

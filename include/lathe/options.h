@@ -41,7 +41,11 @@ struct Options {
   std::int64_t micro_batch = 0, seq_len = 0, batch_tokens = 0;
   std::int64_t steps = 0, tokens = 0;
   double epochs = 0;
-  std::int64_t stop_at_step = 0;  // 0: none
+  std::int64_t stop_at_step = 0;     // 0: none
+  std::string max_time;              // parse_duration; empty: no limit
+  std::vector<std::string> stop_if;  // parse_stop_rule
+  double target_val_loss = 0;        // 0: none
+  std::int64_t patience = 0;         // validations; 0: without end
 
   // Optimizer
   double lr = 0;
@@ -50,6 +54,13 @@ struct Options {
   double final_lr_fraction = 0, weight_decay = 0, beta1 = 0, beta2 = 0, eps = 0, grad_clip = 0;
   std::uint64_t seed = 0;
   bool shuffle = false;
+
+  // Numbers going wrong. z-scores of 0 are off.
+  std::string on_nonfinite;    // skip | stop | rollback
+  std::int64_t max_skips = 0;  // in a row
+  double loss_spike_z = 0, norm_spike_z = 0;
+  std::int64_t spike_window = 0;  // steps
+  bool check_finite = false;
 
   // Run. An interval of 0 is off; val_tokens 0: the whole split, at most a million; keep 0: all.
   std::int64_t val_every = 0, val_tokens = 0, sample_every = 0, log_every = 0;
@@ -116,6 +127,10 @@ struct StepRange {
   std::int64_t first, last;
 };
 StepRange parse_step_range(const std::string& text);
+
+// Seconds of "3h55m": whole or broken numbers of d, h, m, s, or one of seconds. Throws Error(usage)
+// naming --max-time.
+double parse_duration(const std::string& text);
 
 // The sizes of --model with --layers and so on in their place. vocab is 0 unless given: the data's.
 ModelConfig model_config(const Options& options);

@@ -23,6 +23,7 @@ struct StepMetrics {
   double lr;
   double grad_norm;  // before clipping
   double tokens_per_second;
+  bool skipped;  // it was not let at the weights
 };
 
 // What a finished, stopped or failed run leaves in result.json.
@@ -30,7 +31,10 @@ struct RunResult {
   std::string status;  // finished | stopped | failed
   int exit_code = 0;
   std::string error;  // of a failed run
-  std::int64_t step = 0, steps = 0, tokens = 0;
+  // steps | stop_if | target_val_loss | patience | signal | max_time | stop_at_step | error
+  std::string end_reason;
+  std::string end_detail;  // the rule that has ended the run
+  std::int64_t step = 0, steps = 0, tokens = 0, skipped_steps = 0, rollbacks = 0;
   std::optional<double> train_loss, val_loss, best_val_loss, floor, floor_standard_error;
   std::int64_t best_val_step = 0;
   double tokens_per_second = 0, wall_seconds = 0;
@@ -60,6 +64,9 @@ class RunFolder {
   // Whether result.json says so.
   static bool has_finished(const std::filesystem::path& folder);
 
+  // Why the run ended, of one that has finished; else "".
+  static std::string end_reason(const std::filesystem::path& folder);
+
   // Of tokens.json; none when there is none.
   static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
 
@@ -74,6 +81,9 @@ class RunFolder {
   void write_token_keys(const std::map<std::string, std::string>& keys);  // nothing without any
   void write_plans(const std::string& plans);  // nothing when there are none
   void write_sample(std::int64_t step, const std::string& text);
+
+  // Cuts the metrics after a step that the run has gone back to.
+  void go_back_to(std::int64_t step);
 
   void training(const StepMetrics& metrics);
   void validation(std::int64_t step, double loss);

@@ -57,10 +57,9 @@ void update_task(const AdamWUpdate& op, ElementRange task, float clip,
 
 void CpuBackend::execute(const AdamWUpdate& op) {
   const std::int64_t P = op.parameter.count();
-  const bool is_finite =
-      std::isfinite(op.grad_square_sum.as<float>()[0]) && std::isfinite(op.loss_sum.as<float>()[0]);
-  if (!is_finite) return;
-  const double norm = std::sqrt(double{op.grad_square_sum.as<float>()[0]});
+  const float grad_square_sum = op.grad_square_sum.as<float>()[0];
+  if (!is_within(op.limits, op.loss_sum.as<float>()[0], grad_square_sum)) return;
+  const double norm = std::sqrt(double{grad_square_sum});
   const auto clip = static_cast<float>(clip_factor(norm, op.grad_clip));
   const AdamWCoefficients k = coefficients(op);
   with_compute_type(op.parameter.type(), [&]<class E>(std::type_identity<E>) {

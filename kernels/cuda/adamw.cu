@@ -43,6 +43,7 @@ struct Update {
   const float *gradient, *grad_square_sum, *loss_sum;
   std::int64_t begin, end;  // of the elements of this launch; begin is a multiple of kWidth
   bool aligned;             // all of them, to 16 bytes
+  UpdateLimits limits;
   double grad_clip;
   AdamWCoefficients coefficients;
 };
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(kThreads)
   const Floats gradient = flat(op.gradient).template load<kWidth>(first);
   Floats master = flat(op.master).template load<kWidth>(first),
          m = flat(op.m).template load<kWidth>(first), v = flat(op.v).template load<kWidth>(first);
-  if (!isfinite(*op.grad_square_sum) || !isfinite(*op.loss_sum)) return;
+  if (!is_within(op.limits, *op.loss_sum, *op.grad_square_sum)) return;
   __shared__ float clip;
   if (threadIdx.x == 0) clip = clip_factor(*op.grad_square_sum, op.grad_clip);
   __syncthreads();
@@ -116,6 +117,7 @@ Update<E> make_update(const AdamWUpdate& op) {
           .begin = 0,
           .end = 0,
           .aligned = is_aligned({op.parameter, op.master, op.m, op.v, op.gradient}),
+          .limits = op.limits,
           .grad_clip = op.grad_clip,
           .coefficients = coefficients(op)};
 }

@@ -37,7 +37,7 @@ add_library(lathe_cuda OBJECT ${cuda_sources})
 target_include_directories(lathe_cuda PUBLIC include kernels/cuda)
 target_include_directories(lathe_cuda SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS})
 target_compile_options(lathe_cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:${lathe_gencode} -lineinfo -Xfatbin=-compress=false -Xcompiler=-Wall,-Wextra,-Wshadow>
+  $<$<COMPILE_LANGUAGE:CUDA>:${lathe_gencode} --expt-relaxed-constexpr -lineinfo -Xfatbin=-compress=false -Xcompiler=-Wall,-Wextra,-Wshadow>
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow>)
 if(LATHE_WARNINGS_AS_ERRORS)
   target_compile_options(lathe_cuda PRIVATE

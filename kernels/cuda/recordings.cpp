@@ -25,7 +25,8 @@ OwnedGraphExec record(cudaStream_t stream, const std::function<void()>& work) {
 }  // namespace
 
 void Recordings::run(const std::string& key, const std::function<void()>& work) {
-  const bool does_work = !records_ || backend_.is_traced() || backend_.is_profiled();
+  const bool is_watched = backend_.is_traced() || backend_.is_profiled() || backend_.is_observed();
+  const bool does_work = !records_ || is_watched;
   if (scratch_generation_ != backend_.scratch_generation()) recordings_.clear();
   scratch_generation_ = backend_.scratch_generation();
   const auto found = recordings_.find(key);

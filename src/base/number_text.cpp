@@ -31,4 +31,8 @@ std::string megabytes_text(std::int64_t bytes) {
   return fmt::format("{:.1f} MB", value / 1e6);
 }
 
+std::string non_finite_text(double value) {
+  return value != value ? "nan" : value > 0 ? "inf" : "-inf";
+}
+
 }  // namespace lathe

@@ -29,17 +29,19 @@ Facts describe_tensor(const SafetensorsReader& reader, const TensorInfo& tensor)
   return facts;
 }
 
-template <class Fields>
-Facts facts_of(const Fields& fields) {
-  Facts facts;
-  visit_fields(fields, [&](const char* name, const auto& value) {
-    if constexpr (std::is_same_v<std::decay_t<decltype(value)>, std::optional<double>>) {
-      facts[name] = value ? Facts(*value) : Facts(nullptr);
-    } else {
-      facts[name] = value;
-    }
-  });
-  return facts;
+template <class Value>
+Facts facts_of(const Value& value) {
+  if constexpr (std::is_same_v<Value, std::optional<double>>) {
+    return value ? Facts(*value) : Facts(nullptr);
+  } else if constexpr (HasFields<const Value>) {
+    Facts facts;
+    visit_fields(value, [&](const char* name, const auto& field, auto...) {
+      facts[name] = facts_of(field);
+    });
+    return facts;
+  } else {
+    return value;
+  }
 }
 
 // Of a model in whatever file.

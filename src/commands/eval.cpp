@@ -183,8 +183,8 @@ bool add_multiple_choice(Gpt2& model, const MultipleChoiceTask& task, const Toke
 }
 
 int report_stop() {
-  fmt::print(stderr, "lathe: stopped by signal {} before the evaluation was over\n", stop_signal());
-  return 128 + stop_signal();
+  fmt::print(stderr, "lathe: stopped by {} before the evaluation was over\n", stop_cause());
+  return stop_exit_code();
 }
 
 }  // namespace
@@ -197,7 +197,7 @@ int eval_command(const Options& given) {
   options.seq_len = positions_of(options, info);
   const ModelTokenizer tokenizer(info);
   const auto data = open_data(options, info, tokenizer);
-  if (stop_signal() != 0) return report_stop();
+  if (is_stop_requested()) return report_stop();
   std::vector<MultipleChoiceTask> tasks;
   for (const std::string& path : options.multiple_choice) {
     tasks.push_back(

@@ -82,9 +82,8 @@ int tokenize_command(const Options& options) {
   check_dataset_folder(options.out, options.overwrite);  // another process may have been faster
   const std::optional<Dataset> dataset = write_dataset(spec, *tokenizer, writer);
   if (!dataset) {
-    fmt::print(stderr, "lathe: stopped by signal {}; {} is as it was\n", stop_signal(),
-               options.out);
-    return 128 + stop_signal();
+    fmt::print(stderr, "lathe: stopped by {}; {} is as it was\n", stop_cause(), options.out);
+    return stop_exit_code();
   }
   warn(options, *dataset);
   report(options, *dataset, std::chrono::duration<double>(Clock::now() - start).count());

@@ -173,10 +173,9 @@ int train_tokenizer_command(const Options& options) {
         watch;  // of what tells of it; while merges are learned, a signal just ends
     tokenize(text, CountingTokenizer(words), watcher);
   }
-  if (stop_signal() != 0) {
-    fmt::print(stderr, "lathe: stopped by signal {}; {} is as it was\n", stop_signal(),
-               options.out);
-    return 128 + stop_signal();
+  if (is_stop_requested()) {
+    fmt::print(stderr, "lathe: stopped by {}; {} is as it was\n", stop_cause(), options.out);
+    return stop_exit_code();
   }
   const BpeVocabulary learned = learn_bpe(words.counts, options.vocab);
   const auto tokenizer = bpe_tokenizer(learned, options.out);

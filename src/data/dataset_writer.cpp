@@ -185,7 +185,7 @@ bool DatasetWriter::lock(WhenLocked when_locked) {
                                                "wait for it, or give another folder",
                                                folder_.string()));
     }
-    if (stop_signal() != 0) return false;
+    if (is_stop_requested()) return false;
     std::this_thread::sleep_for(kBetweenLooks);
   }
   finish_commit(folder_);

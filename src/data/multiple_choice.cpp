@@ -162,7 +162,7 @@ std::optional<MultipleChoiceScores> score(Gpt2& model, const MultipleChoiceTask&
                             [](const Row& r) { return r.length(); });
   std::span<const Row> left = rows;
   while (!left.empty()) {
-    if (stop_signal() != 0) return std::nullopt;
+    if (is_stop_requested()) return std::nullopt;
     const auto batch = left.first(batch_rows(left, model.options().micro_batch * seq_len));
     const std::vector<double> sums = log_probs(model, batch);
     for (std::size_t b = 0; b < batch.size(); ++b) {

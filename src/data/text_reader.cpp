@@ -135,7 +135,7 @@ void TextReader::open() {
 }
 
 bool TextReader::is_to_stop() const {
-  return stop_signal() != 0 || is_stopped_;
+  return is_stop_requested() || is_stopped_;
 }
 
 // Until a pipe has something to read; false: it is to stop before. A signal may find another thread

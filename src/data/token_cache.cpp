@@ -80,8 +80,8 @@ std::optional<CachedTokens> find(const std::string& key, const CacheSpec& spec,
 }
 
 [[noreturn]] void stop(const CacheSpec& spec, const std::string& what) {
-  throw Error(static_cast<ExitCode>(128 + stop_signal()),
-              fmt::format("{}: stopped by signal {}{}", spec.label, stop_signal(), what));
+  throw Error(static_cast<ExitCode>(stop_exit_code()),
+              fmt::format("{}: stopped by {}{}", spec.label, stop_cause(), what));
 }
 
 CachedTokens make(const std::string& key, const CacheSpec& spec, const Tokenizer& tokenizer) {
@@ -136,7 +136,7 @@ CachedTokens find_or_make_tokens(const CacheSpec& spec, const Tokenizer& tokeniz
     const StopSignalWatch watch;
     made = make(key, spec, tokenizer);
   }
-  if (stop_signal() != 0) {  // it came when there was no more text to read
+  if (is_stop_requested()) {  // it came when there was no more text to read
     stop(spec, fmt::format("; its tokens are kept in {}", made->folder.string()));
   }
   return *std::move(made);

@@ -18,6 +18,7 @@
 #include "evaluation_file_format.h"
 #include "lathe/error.h"
 #include "lathe/gpt2_tokens.h"
+#include "lathe/stop_signal.h"
 #include "model_files/llmc_model.h"
 #include "shard_format.h"
 #include "tokenizer/llmc_tokenizer.h"
@@ -281,6 +282,7 @@ void TokenFiles::check_tokens(std::int64_t max_bytes) const {
   for (const Shard& shard : shards_) {
     const std::int64_t end = std::min(shard.tokens, left);
     for (std::int64_t at = 0; at < end; at += std::ssize(tokens)) {
+      require_no_stop(shard.label);
       const std::int64_t count = std::min(end - at, static_cast<std::int64_t>(tokens.size()));
       read(shard, at, std::span(tokens).first(static_cast<std::size_t>(count)));
     }

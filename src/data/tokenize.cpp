@@ -222,7 +222,7 @@ bool tokenize(const TextSpec& spec, const Tokenizer& tokenizer, TokenSink& sink)
                             tokenizer.name(), tokenizer.vocab(), ShardHeader::kMostIds));
   }
   Pipeline(spec, tokenizer, sink).run();
-  return stop_signal() == 0;
+  return !is_stop_requested();
 }
 
 ShardSink::ShardSink(const ShardSpec& spec, Report report)

@@ -275,10 +275,7 @@ std::vector<std::uint16_t> first_tokens(const TextSpec& text, const Tokenizer& t
   };
   Sink sink(enough);
   try {
-    if (!tokenize(text, tokenizer, sink)) {
-      throw Error(static_cast<ExitCode>(128 + stop_signal()),
-                  fmt::format("--val: stopped by signal {} while it was tokenised", stop_signal()));
-    }
+    if (!tokenize(text, tokenizer, sink)) require_no_stop("--val, while it was tokenised");
   } catch (const HasEnough&) {
     return sink.take();
   }

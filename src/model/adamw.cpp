@@ -65,7 +65,9 @@ void AdamW::publish_master() {
   if (!master_.empty()) backend_.run(Convert{.out = parameters_, .x = master_});
 }
 
-void AdamW::update(std::int64_t step, double learning_rate, const Tensor& loss_sum) {
+void AdamW::update(std::int64_t step, double learning_rate, const Tensor& loss_sum,
+                   const UpdateLimits& limits) {
+  limits_ = limits;
   const Tensor square_sum = sums_.slice(0, 1), own_loss_sum = sums_.slice(1, 1);
   backend_.run(SumOfSquares{.out = square_sum, .x = gradients_});
   backend_.run(Sum{.out = own_loss_sum, .x = loss_sum, .accumulate = false});
@@ -77,6 +79,7 @@ void AdamW::update(std::int64_t step, double learning_rate, const Tensor& loss_s
                            .grad_square_sum = square_sum,
                            .loss_sum = own_loss_sum,
                            .decayed = decayed_,
+                           .limits = limits,
                            .step = step,
                            .learning_rate = learning_rate,
                            .beta1 = options_.beta1,
@@ -89,7 +92,9 @@ void AdamW::update(std::int64_t step, double learning_rate, const Tensor& loss_s
 AdamW::Sums AdamW::sums() const {
   std::array<float, 2> sums = {};
   backend_.download(sums.data(), sums_);
-  return {.gradient_norm = std::sqrt(sums[0]), .loss = sums[1]};
+  return {.gradient_norm = std::sqrt(sums[0]),
+          .loss = sums[1],
+          .updated = is_within(limits_, sums[1], sums[0])};
 }
 
 }  // namespace lathe

@@ -30,7 +30,7 @@ std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::in
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(B * T)), targets(inputs.size());
   Evaluation result{.loss = 0, .tokens = sequences * T, .sequence_losses = {}};
   for (std::int64_t first = 0; first < sequences; first += B) {
-    if (stop_signal() != 0) return std::nullopt;
+    if (is_stop_requested()) return std::nullopt;
     const std::int64_t count = std::min(B, sequences - first);
     read_batch(files, first, count, T, inputs, targets);
     const auto size = static_cast<std::size_t>(count * T);

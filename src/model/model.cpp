@@ -142,6 +142,7 @@ void Gpt2::attend(std::size_t layer, const Past& past) {
 }
 
 void Gpt2::forward_block(std::size_t layer, const Past& past) {
+  const Backend::Layer in(backend_, layer);
   const BlockParameters& p = values_.blocks[layer];
   const BlockActivations& a = activations_.blocks[layer];
   const Tensor x = activations_.residual[layer];
@@ -188,6 +189,7 @@ void Gpt2::forward_block(std::size_t layer, const Past& past) {
 }
 
 void Gpt2::backward_block(std::size_t layer, bool accumulate) {
+  const Backend::Layer in(backend_, layer);
   const BlockParameters& p = values_.blocks[layer];
   const BlockParameters& d = gradients_.blocks[layer];
   const BlockActivations& a = activations_.blocks[layer];

@@ -6,6 +6,7 @@
 
 #include "lathe/model.h"
 #include "lathe/random.h"
+#include "lathe/stop_signal.h"
 
 namespace lathe {
 namespace {
@@ -143,6 +144,7 @@ void initialize_parameters(Backend& backend, const std::vector<ParameterSpec>& s
   for (std::uint32_t index = 0; index < specs.size(); ++index) {
     const ParameterSpec& spec = specs[index];
     for (std::int64_t begin = 0; begin < spec.count(); begin += kChunk) {
+      require_no_stop("the first parameters");
       const std::int64_t count = std::min(kChunk, spec.count() - begin);
       const std::int64_t share = (count + threads - 1) / threads;
       {

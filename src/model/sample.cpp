@@ -84,7 +84,7 @@ void generate(Decoder& decoder, const SampleSpec& spec,
               const std::function<void(std::int64_t, std::int32_t)>& emit) {
   for (std::int64_t first = 0; first < spec.samples; first += decoder.sequences()) {
     Group group(decoder, spec, first, std::min(decoder.sequences(), spec.samples - first));
-    for (std::int64_t i = 0; i < spec.max_tokens && stop_signal() == 0; ++i) {
+    for (std::int64_t i = 0; i < spec.max_tokens && !is_stop_requested(); ++i) {
       if (i > 0) group.advance();
       if (!group.draw(i, emit)) break;
     }

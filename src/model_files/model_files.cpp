@@ -8,6 +8,7 @@
 #include "lathe/cuda.h"
 #include "lathe/dataset.h"
 #include "lathe/error.h"
+#include "lathe/stop_signal.h"
 #include "lathe/tokenizer.h"
 
 namespace lathe {
@@ -28,6 +29,7 @@ void load_parameters(const ModelSource& source, Backend& backend,
                      const std::vector<ParameterSpec>& specs, const Tensor& memory) {
   for (const ParameterSpec& spec : specs) {
     const std::int64_t row = spec.count() / spec.shape[0];
+    require_no_stop(source.info().path.string());
     for_each_rows(spec, [&](const ParameterRows& rows) {
       std::vector<std::byte> host(
           static_cast<std::size_t>(rows.elements() * size_of(memory.type())));

@@ -33,6 +33,7 @@ constexpr RealRange kNormalFloat = {.least = 1.2e-38};  // kernels take it as fp
 constexpr RealRange kFraction = {.most = 1};
 constexpr RealRange kShare = {.most = 1, .least_included = false};
 constexpr IntegerRange kShardTokens = {.least = 1, .most = 2'147'483'647};  // an int32 counts them
+constexpr IntegerRange kWindow = {.least = 2, .most = 10'000};              // state.json holds it
 constexpr RealRange kBelowOne = {.most = 1, .most_included = false};
 
 // clang-format off: a table
@@ -229,6 +230,37 @@ const OptionSpec kOptions[] = {
      .group = batch,
      .commands = kTrain,
      .help = "Save and end there; the schedule stays that of the whole run"},
+    {.name = "max-time",
+     .member = &Options::max_time,
+     .value = "TIME",
+     .group = batch,
+     .commands = kTraining,
+     .help = "Save and end after that time, 3h55m or 90s, with exit code 124; it counts from the "
+             "start of the command"},
+    {.name = "stop-if",
+     .member = &Options::stop_if,
+     .value = "RULE...",
+     .group = batch,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "End the run when a metric is above or below a value, from a step on: "
+             "'val_loss>3.9@1000'. Metrics: val_loss, train_loss, grad_norm, tokens_per_second"},
+    {.name = "target-val-loss",
+     .member = &Options::target_val_loss,
+     .value = "X",
+     .reals = kAboveZero,
+     .group = batch,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "End the run when the validation loss is at most X"},
+    {.name = "patience",
+     .member = &Options::patience,
+     .value = "N",
+     .initial = "0",
+     .group = batch,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "End the run after N validations in a row without a new best; 0 is off"},
 
     // Optimizer
     {.name = "lr",
@@ -324,6 +356,59 @@ const OptionSpec kOptions[] = {
      .commands = kTraining,
      .on_resume = fixed,
      .help = "Take the sequences in an order made from the seed; --no-shuffle in the files' order"},
+
+    {.name = "on-nonfinite",
+     .member = &Options::on_nonfinite,
+     .choices = "skip|stop|rollback",
+     .initial = "skip",
+     .group = optimizer,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "What a loss or norm that is not finite does, which never reaches the weights: skip "
+             "the step, stop with exit code 7, or go on from the newest checkpoint with the data "
+             "after that batch"},
+    {.name = "max-skips",
+     .member = &Options::max_skips,
+     .value = "N",
+     .initial = "10",
+     .integers = kPositive,
+     .group = optimizer,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "Steps skipped, or ways back, in a row that end the run with exit code 7"},
+    {.name = "loss-spike-z",
+     .member = &Options::loss_spike_z,
+     .value = "X",
+     .initial = "0",
+     .group = optimizer,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "Skip a step whose loss is more than X standard deviations above the mean of the "
+             "last ones; 0 is off"},
+    {.name = "norm-spike-z",
+     .member = &Options::norm_spike_z,
+     .value = "X",
+     .initial = "0",
+     .group = optimizer,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "The same for the gradient's norm"},
+    {.name = "spike-window",
+     .member = &Options::spike_window,
+     .value = "N",
+     .initial = "128",
+     .integers = kWindow,
+     .group = optimizer,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "How many steps those are; skipped ones are not among them"},
+    {.name = "check-finite",
+     .member = &Options::check_finite,
+     .group = optimizer,
+     .commands = kTraining,
+     .on_resume = may_change,
+     .help = "Look at everything that is computed, and end with exit code 7 and the name of the "
+             "first layer and tensor that is not finite; slow"},
 
     // Run
     {.name = "val-every",

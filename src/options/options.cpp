@@ -10,6 +10,7 @@
 #include "lathe/backend.h"
 #include "lathe/cuda.h"
 #include "lathe/error.h"
+#include "lathe/stop_rules.h"
 #include "option_sources.h"
 
 namespace lathe {
@@ -246,6 +247,8 @@ void resolve(Options& options) {
   }
   if (options.precision.empty()) options.precision = uses_gpu(options) ? "bf16" : "fp32";
   if (options.threads == 0) options.threads = available_threads();
+  if (!options.max_time.empty()) parse_duration(options.max_time);
+  for (const std::string& rule : options.stop_if) parse_stop_rule(rule);
   if (!options.profile_steps.empty()) {
     parse_step_range(options.profile_steps);
     if (!uses_gpu(options)) {

@@ -11,6 +11,7 @@
 #include "checkpoint_state.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
+#include "lathe/stop_signal.h"
 
 namespace lathe {
 namespace {
@@ -170,7 +171,10 @@ void load_file(const fs::path& path, Backend& backend, std::span<const NamedTens
   std::vector<std::string> names;
   for (const NamedTensor& tensor : tensors) names.push_back(tensor.name);
   require_names(reader, std::move(names));
-  for (const NamedTensor& tensor : tensors) load_tensor(reader, backend, tensor);
+  for (const NamedTensor& tensor : tensors) {
+    require_no_stop(path.string());
+    load_tensor(reader, backend, tensor);
+  }
 }
 
 }  // namespace

@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/strict_json.h"
 
@@ -36,17 +38,19 @@ std::string last_lines(std::string_view lines) {
   return fmt::format(",\n  \"checksum\": \"{}\"\n}}\n", checksum_text(checksum_of(lines)));
 }
 
-template <class Fields>
-ordered_json to_json(const Fields& fields) {
-  ordered_json object;
-  visit_fields(fields, [&](const char* name, const auto& value) {
-    if constexpr (std::same_as<std::decay_t<decltype(value)>, std::optional<double>>) {
-      object[name] = value ? ordered_json(*value) : ordered_json(nullptr);
-    } else {
-      object[name] = value;
-    }
-  });
-  return object;
+template <class Value>
+ordered_json to_json(const Value& value) {
+  if constexpr (std::same_as<Value, std::optional<double>>) {
+    return value ? ordered_json(*value) : ordered_json(nullptr);
+  } else if constexpr (HasFields<const Value>) {
+    ordered_json object;
+    visit_fields(value, [&](const char* name, const auto& field, auto...) {
+      object[name] = to_json(field);
+    });
+    return object;
+  } else {
+    return value;
+  }
 }
 
 // Reads fields out of a parsed state.json, refusing what is absent or of another kind.
@@ -101,9 +105,21 @@ class StateReader {
       refuse(fmt::format("\"xxh3\" is {}, must be 16 hexadecimal digits", quote(checksum)));
     }
   }
-  template <class Fields>
-  void read_fields(const json& object, Fields& fields) const {
-    visit_fields(fields, [&](const char* name, auto& field) { read(object, name, field); });
+  void read(const json& object, const char* name, std::vector<double>& to) const {
+    const json& value = at(object, name);
+    const auto is_number = [](const json& element) { return element.is_number(); };
+    if (!value.is_array() || !std::ranges::all_of(value, is_number)) {
+      refuse(fmt::format("\"{}\" must be a list of numbers", name));
+    }
+    to = value.get<std::vector<double>>();
+  }
+  template <HasFields Fields>
+  void read(const json& object, const char* name, Fields& to) const {
+    const json& value = at(object, name);
+    visit_fields(to, [&](const char* field_name, auto& field, auto... added) {
+      if (sizeof...(added) > 0 && value.is_object() && !value.contains(field_name)) return;
+      read(value, field_name, field);
+    });
   }
 
  private:
@@ -194,10 +210,10 @@ CheckpointState read_state(const std::filesystem::path& path) {
   }
   verify_checksum(reader, text);
   CheckpointState state;
-  reader.read_fields(reader.at(root, "model"), state.config);
+  reader.read(root, "model", state.config);
   reader.read(root, "precision", state.precision);
   reader.read(root, "tokenizer", state.tokenizer);
-  reader.read_fields(reader.at(root, "state"), state.train);
+  reader.read(root, "state", state.train);
   if (root.contains("plans")) reader.read(root, "plans", state.plans);
   for (const char* name : {kModelFile, kOptimizerFile}) {
     reader.read(reader.at(root, "files"), name, state.files[name]);

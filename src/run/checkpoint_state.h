@@ -39,7 +39,12 @@ std::map<std::string, std::string> model_metadata(const ModelConfig& config,
 template <class T, class Plain>
 concept MaybeConst = std::same_as<std::remove_const_t<T>, Plain>;
 
-// Calls visit(name, field) for every field, in the order in which files hold them.
+// Of a field that version 1 had not: where a file lacks it, it keeps its default.
+struct Added {};
+
+// Calls visit(name, field) or visit(name, field, Added{}) for every field, in the order in which
+// files hold them. A field may be a struct that has its own visit_fields, a list of numbers, a
+// truth value.
 template <MaybeConst<ModelConfig> Config, class Visit>
 void visit_fields(Config& config, const Visit& visit) {
   visit("layers", config.layers);
@@ -47,6 +52,24 @@ void visit_fields(Config& config, const Visit& visit) {
   visit("channels", config.channels);
   visit("context", config.context);
   visit("vocab", config.vocab);
+}
+
+template <MaybeConst<GuardState> State, class Visit>
+void visit_fields(State& state, const Visit& visit) {
+  visit("skipped_steps", state.skipped_steps);
+  visit("rollbacks", state.rollbacks);
+  visit("refused_in_row", state.refused_in_row);
+  visit("last_refused_step", state.last_refused_step);
+  visit("losses", state.losses);
+  visit("gradient_norms", state.gradient_norms);
+}
+
+template <MaybeConst<StopRuleState> State, class Visit>
+void visit_fields(State& state, const Visit& visit) {
+  visit("best_val_loss", state.best_val_loss);
+  visit("validations_without_best", state.validations_without_best);
+  visit("end_reason", state.end_reason);
+  visit("end_detail", state.end_detail);
 }
 
 template <MaybeConst<TrainState> State, class Visit>
@@ -58,6 +81,13 @@ void visit_fields(State& state, const Visit& visit) {
   visit("wall_seconds", state.wall_seconds);
   visit("best_val_loss", state.best_val_loss);
   visit("best_val_step", state.best_val_step);
+  visit("guard", state.guard, Added{});
+  visit("stop_rules", state.stop_rules, Added{});
 }
+
+template <class T>
+concept HasFields = requires(T& fields) {
+  visit_fields(fields, [](const char*, auto&, auto...) {});
+};
 
 }  // namespace lathe

@@ -144,6 +144,13 @@ bool RunFolder::has_finished(const fs::path& folder) {
   return status != json.end() && *status == "finished";
 }
 
+std::string RunFolder::end_reason(const fs::path& folder) {
+  if (!has_finished(folder)) return "";
+  const auto json = nlohmann::json::parse(read_file(folder / kResult, ExitCode::checkpoint));
+  const auto reason = json.find("end_reason");  // runs of older versions have none
+  return reason != json.end() && reason->is_string() ? reason->get<std::string>() : "steps";
+}
+
 FolderLock RunFolder::lock(const fs::path& folder) {
   std::error_code ignored;
   return fs::is_directory(folder, ignored) ? FolderLock(folder) : FolderLock();
@@ -168,9 +175,14 @@ void RunFolder::write_result(const RunResult& r) {
       {"exit_code", r.exit_code},
       {"error",
        r.error.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(r.error)},
+      {"end_reason", r.end_reason},
+      {"end_detail", r.end_detail.empty() ? nlohmann::ordered_json(nullptr)
+                                          : nlohmann::ordered_json(r.end_detail)},
       {"step", r.step},
       {"steps", r.steps},
       {"tokens", r.tokens},
+      {"skipped_steps", r.skipped_steps},
+      {"rollbacks", r.rollbacks},
       {"train_loss", or_null(r.train_loss)},
       {"val_loss", or_null(r.val_loss)},
       {"best_val_loss", or_null(r.best_val_loss)},
@@ -218,12 +230,17 @@ void RunFolder::write_sample(std::int64_t step, const std::string& text) {
   write_file_atomically(folder_ / kSamples / fmt::format("step-{:08}.txt", step), text);
 }
 
+void RunFolder::go_back_to(std::int64_t step) {
+  cut_metrics(folder_, step);
+}
+
 void RunFolder::training(const StepMetrics& m) {
-  const nlohmann::ordered_json line = {{"step", m.step},
-                                       {"train/loss", m.loss},
-                                       {"train/lr", m.lr},
-                                       {"train/grad_norm", m.grad_norm},
-                                       {"perf/tokens_per_second", m.tokens_per_second}};
+  nlohmann::ordered_json line = {{"step", m.step},
+                                 {"train/loss", m.loss},
+                                 {"train/lr", m.lr},
+                                 {"train/grad_norm", m.grad_norm},
+                                 {"perf/tokens_per_second", m.tokens_per_second}};
+  if (m.skipped) line["train/skipped"] = true;
   metrics_.write(line.dump() + "\n");
   if (llmc_log_) llmc_log_->write(llmc_training_line(m));
 }

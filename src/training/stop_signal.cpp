@@ -1,12 +1,15 @@
 #include "lathe/stop_signal.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cmath>
 #include <csignal>
 #include <cstdint>
 #include <ctime>
 #include <initializer_list>
+#include <limits>
 
 namespace lathe {
 namespace {
@@ -15,6 +18,10 @@ namespace {
 volatile std::sig_atomic_t caught = 0;
 std::atomic<std::int64_t> caught_at = 0;  // milliseconds
 static_assert(std::atomic<std::int64_t>::is_always_lock_free);
+
+constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+std::atomic<std::int64_t> end_of_time = kNever;  // milliseconds
+std::atomic<bool> is_watching = false;
 
 std::int64_t now() {
   timespec time{};
@@ -52,15 +59,54 @@ void handle(void (*handler)(int)) {
 
 void watch_stop_signals() {
   caught = 0;
+  end_of_time = kNever;
+  is_watching = true;
   handle(remember);
 }
 
+StopSignalWatch::StopSignalWatch() : is_outermost_(!is_watching) {
+  if (is_outermost_) watch_stop_signals();
+}
+
 StopSignalWatch::~StopSignalWatch() {
+  if (!is_outermost_) return;
   handle(SIG_DFL);
+  is_watching = false;
+}
+
+void stop_after(double seconds) {
+  const bool is_limit = std::isfinite(seconds);
+  end_of_time = is_limit ? now() + static_cast<std::int64_t>(seconds * 1000) : kNever;
+}
+
+bool is_stop_requested() {
+  return caught != 0 || (end_of_time != kNever && now() >= end_of_time);
 }
 
 int stop_signal() {
   return caught;
+}
+
+int stop_exit_code() {
+  return caught != 0 ? 128 + caught : static_cast<int>(ExitCode::time_limit);
+}
+
+std::string stop_cause() {
+  return caught != 0 ? fmt::format("signal {}", static_cast<int>(caught)) : "--max-time";
+}
+
+std::string stop_reason() {
+  return caught != 0 ? "signal" : "max_time";
+}
+
+void require_no_stop(const std::string& what) {
+  if (!is_stop_requested()) return;
+  throw Error(static_cast<ExitCode>(stop_exit_code()),
+              fmt::format("{}: stopped by {}", what, stop_cause()));
+}
+
+bool is_stop(const Error& error) {
+  return is_stop_requested() && static_cast<int>(error.code()) == stop_exit_code();
 }
 
 }  // namespace lathe

@@ -1,9 +1,14 @@
 // lathe train. Nothing is written before everything that can be refused has been checked.
 #include <fmt/format.h>
 
+#include <limits>
+#include <memory>
+#include <optional>
+
 #include "lathe/commands.h"
 #include "lathe/model_files.h"
 #include "lathe/resume.h"
+#include "lathe/stop_signal.h"
 #include "trainer.h"
 
 namespace lathe {
@@ -17,13 +22,46 @@ void check_tokens(const InitialModel& initial, TrainingData& data) {
   if (!warning.empty()) data.warnings.push_back(warning);
 }
 
-}  // namespace
+// Whether a run that --resume is to go on with has nothing left to do: it is at its last step, or a
+// rule has ended it and nobody has asked for more.
+bool is_over(const Options& options, const CheckpointInfo& start, const TrainingData& data) {
+  const bool at_end = is_at_end(options, start, data);
+  const std::string reason = RunFolder::end_reason(options.out);
+  return !reason.empty() && (at_end || (reason != "steps" && *options.resume == "auto"));
+}
 
-int train_command(const Options& given) {
-  Options options = given;
-  RunFolder::check(options.out, options.overwrite, options.resume.has_value());
+// Leaves a run that was asked to stop before its first step: such as --resume=auto takes up.
+int leave_stopped(const Options& options, const std::optional<CheckpointInfo>& start,
+                  const std::string& message) {
+  const std::int64_t step = start ? start->state.step : 0;
+  RunFolder folder({.folder = options.out,
+                    .resumed_step = start ? std::optional(step) : std::nullopt,
+                    .quiet = options.quiet,
+                    .llmc_log = options.llmc_log},
+                   RunFolder::lock(options.out));
+  folder.write_config(to_toml(options));
+  folder.announce(fmt::format("{}: before the first step; go on with --resume=auto", message));
+  RunResult result;
+  result.status = "stopped";
+  result.end_reason = stop_reason();
+  result.exit_code = stop_exit_code();
+  result.step = step;
+  result.seed = options.seed;
+  result.precision = options.precision;
+  if (start) {
+    result.tokens = start->state.tokens;
+    result.best_val_loss = start->state.best_val_loss;
+    result.best_val_step = start->state.best_val_step;
+    result.checkpoint = fmt::format("checkpoints/step-{:08}", step);
+  }
+  folder.write_result(result);
+  return result.exit_code;
+}
+
+// The run; nullptr when there is nothing left of it. `start` is what it goes on from.
+std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<CheckpointInfo>& start) {
   FolderLock lock = RunFolder::lock(options.out);
-  std::optional<CheckpointInfo> start = find_start(options);
+  start = find_start(options);
   const auto initial = start ? std::nullopt : open_initial_model(options);
   resolve(options);
   DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
@@ -32,13 +70,32 @@ int train_command(const Options& given) {
   }
   TrainingData data = open_training_data(options, origin);
   if (initial) check_tokens(*initial, data);
-  if (start && is_at_end(options, *start, data) && RunFolder::has_finished(options.out)) {
+  if (start && is_over(options, *start, data)) {
     fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
-    return 0;
+    return nullptr;
   }
-  Trainer trainer(options, std::move(lock), std::move(data), std::move(start),
-                  initial ? initial->source.get() : nullptr);
-  return trainer.run();
+  if (start && *options.resume != "auto") start->state.stop_rules.end_reason.clear();
+  return std::make_unique<Trainer>(options, std::move(lock), std::move(data), start,
+                                   initial ? initial->source.get() : nullptr);
+}
+
+}  // namespace
+
+int train_command(const Options& given) {
+  const StopSignalWatch watch;
+  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+  stop_after(given.max_time.empty() ? kNoLimit : parse_duration(given.max_time));
+  Options options = given;
+  RunFolder::check(options.out, options.overwrite, options.resume.has_value());
+  std::optional<CheckpointInfo> start;
+  std::unique_ptr<Trainer> trainer;
+  try {
+    trainer = make_trainer(options, start);
+  } catch (const Error& error) {
+    if (!is_stop(error)) throw;
+    return leave_stopped(options, start, error.what());
+  }
+  return trainer ? trainer->run() : 0;
 }
 
 }  // namespace lathe

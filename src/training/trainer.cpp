@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "lathe/dataset.h"
 #include "lathe/error.h"
 #include "lathe/model_files.h"
@@ -34,6 +32,8 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                 .final_lr_fraction = options.final_lr_fraction,
                 .warmup_steps = options.warmup_steps,
                 .total_steps = horizon_.steps},
+      guard_(options, horizon_.tokens_per_step),
+      stop_rules_(options),
       backend_(make_training_backend(options, config_)),
       model_(*backend_, config_, training_model_options(options)),
       decoder_(*backend_, model_, /*sequences=*/1),
@@ -85,45 +85,42 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
 int Trainer::run() {
   const std::int64_t end =
       options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
-  say_start();
-  watch_stop_signals();
   try {
-    while (state_.step < end && stop_signal() == 0) {
+    say_start();
+    check_start();
+    while (state_.step < end && !is_stop_requested() && !has_ended()) {
       follow_profiler();
-      log_step(train_step());
+      const std::optional<Step> step = train_step();
+      if (!step || !settle(*step)) continue;
       for (const std::string& message : backend_->take_messages()) folder_->announce(message);
       if (state_.step == end) break;
       if (is_due(options_.val_every)) validate();
       if (is_due(options_.checkpoint_every)) save();
       if (is_due(options_.sample_every)) show_sample();
     }
-    if (stop_signal() == 0) validate();
+    if (!is_stop_requested()) validate();
     save();
-    if (stop_signal() != 0) {
-      folder_->announce(fmt::format("stopped by signal {} after step {}; go on with --resume",
-                                    stop_signal(), state_.step));
-      finish("stopped", 128 + stop_signal());
-    } else if (state_.step < horizon_.steps) {
-      folder_->announce(fmt::format("stopped at step {}; go on with --resume", state_.step));
-      finish("stopped", 0);
-    } else {
-      show_sample();
-      finish("finished", 0);
-      show_end();
-    }
+    end_run();
   } catch (const Error& error) {
-    result_.error = error.what();
-    finish("failed", static_cast<int>(error.code()));
+    if (is_stop(error)) {
+      finish("stopped", stop_reason(), stop_exit_code());
+    } else {
+      result_.error = error.what();
+      finish("failed", "error", static_cast<int>(error.code()));
+    }
     throw;
   }
   return result_.exit_code;
 }
 
-// One update from a whole batch. Nothing is awaited before its end.
-Trainer::Step Trainer::train_step() {
+// One update from a whole batch, as far as the guard lets it. Nothing is awaited before its end.
+// Nothing is given, and no update made, when the run is asked to stop between two micro-steps.
+std::optional<Trainer::Step> Trainer::train_step() {
+  if (finite_check_) finite_check_->set_step(state_.step + 1);
   const double start = now();
   const auto tokens = static_cast<double>(horizon_.tokens_per_step);
   for (std::int64_t micro_step = 0; micro_step < horizon_.micro_steps; ++micro_step) {
+    if (is_stop_requested()) return std::nullopt;
     loader_->next(tokens_, targets_);
     model_.forward_backward({.sequences = options_.micro_batch,
                              .seq_len = options_.seq_len,
@@ -131,28 +128,14 @@ Trainer::Step Trainer::train_step() {
                              .targets = targets_},
                             1.0f / static_cast<float>(tokens), /*accumulate=*/micro_step > 0);
   }
-  adamw_.update(state_.step + 1, learning_rate(schedule_, state_.step), model_.loss_sum());
+  // Bias correction counts what has gone into the moments.
+  adamw_.update(state_.step + 1 - state_.guard.skipped_steps, learning_rate(schedule_, state_.step),
+                model_.loss_sum(), guard_.limits(state_.guard));
   const AdamW::Sums sums = adamw_.sums();
-  const Step step{.loss = double{sums.loss} / tokens,
-                  .gradient_norm = sums.gradient_norm,
-                  .seconds = now() - start};
-  require_finite(step);
-  const DataPosition position = loader_->position();
-  state_.epoch = position.epoch;
-  state_.sequence = position.sequence;
-  state_.tokens += horizon_.tokens_per_step;
-  ++state_.step;
-  return step;
-}
-
-void Trainer::require_finite(const Step& step) const {
-  const bool has_loss = std::isfinite(step.loss);
-  if (has_loss && std::isfinite(step.gradient_norm)) return;
-  throw Error(ExitCode::diverged,
-              fmt::format("{} is {} at step {}: the weights are as they were; try a lower --lr or "
-                          "a longer --warmup-steps",
-                          has_loss ? "gradient norm" : "training loss",
-                          has_loss ? step.gradient_norm : step.loss, state_.step + 1));
+  return Step{.loss = double{sums.loss} / tokens,
+              .gradient_norm = sums.gradient_norm,
+              .seconds = now() - start,
+              .updated = sums.updated};
 }
 
 // The profiler sees whole steps.

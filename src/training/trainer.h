@@ -1,5 +1,6 @@
 // One run of lathe train, from its first step in this process to its last. Its steps are in
-// trainer.cpp, what happens between them in trainer_events.cpp, what it says in trainer_report.cpp.
+// trainer.cpp, what becomes of each in trainer_guard.cpp, what happens between them in
+// trainer_events.cpp, what it says in trainer_report.cpp.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "finite_check.h"
 #include "lathe/adamw.h"
 #include "lathe/checkpoint.h"
 #include "lathe/data_loader.h"
@@ -19,6 +21,8 @@
 #include "lathe/options.h"
 #include "lathe/run_folder.h"
 #include "lathe/schedule.h"
+#include "lathe/step_guard.h"
+#include "lathe/stop_rules.h"
 #include "lathe/training_data.h"
 #include "training_tasks.h"
 
@@ -32,20 +36,28 @@ class Trainer {
 
   int run();
 
+  Backend& backend() { return *backend_; }
+
  private:
   // Of one update, before it.
   struct Step {
     double loss, gradient_norm, seconds;
+    bool updated;
   };
-  Step train_step();
+  void check_start();
+  std::optional<Step> train_step();
+  bool settle(const Step& step);
+  void roll_back(const std::string& reason);
   void log_step(const Step& step);
-  void require_finite(const Step& step) const;
+  void observe(const StepMetrics& metrics);
   void follow_profiler();
   void validate();
   void measure_loss();
   void save();
   void show_sample();
-  void finish(const std::string& status, int exit_code);
+  void end_run();
+  void finish(const std::string& status, const std::string& reason, int exit_code);
+  bool has_ended() const { return !state_.stop_rules.end_reason.empty(); }
   void say_start();
   void show_start(double loss);
   void show_end();
@@ -58,10 +70,13 @@ class Trainer {
   ModelConfig config_;
   Horizon horizon_;
   ScheduleSpec schedule_;
+  StepGuard guard_;
+  StopRules stop_rules_;
   std::unique_ptr<Backend> backend_;
   Gpt2 model_;
   CachedDecoder decoder_;  // of samples
   AdamW adamw_;
+  std::optional<FiniteCheck> finite_check_;
   TrainState state_;
   bool is_new_;
   std::optional<ModelInfo> initial_;

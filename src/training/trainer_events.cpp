@@ -1,7 +1,11 @@
 // What happens between steps: validation, checkpoints, samples.
 #include <fmt/format.h>
 
+#include <cmath>
+
+#include "base/number_text.h"
 #include "lathe/dataset.h"
+#include "lathe/error.h"
 #include "lathe/evaluate.h"
 #include "lathe/model_files.h"
 #include "lathe/sample.h"
@@ -25,17 +29,26 @@ void Trainer::validate() {
   if (validated_step_ == state_.step) return;
   if (data_.val) measure_loss();
   answer(tasks_, model_, state_.step, *folder_);
-  if (stop_signal() == 0) validated_step_ = state_.step;
+  if (!is_stop_requested()) validated_step_ = state_.step;
 }
 
 void Trainer::measure_loss() {
   const auto stopped_or_done = evaluate(model_, data_.val->files, options_.val_tokens);
   if (!stopped_or_done) return;
   const Evaluation& evaluation = *stopped_or_done;
+  if (!std::isfinite(evaluation.loss)) {
+    throw Error(ExitCode::diverged,
+                fmt::format("validation loss is {} at step {}: the weights are no use; try a lower "
+                            "--lr or a longer --warmup-steps",
+                            non_finite_text(evaluation.loss), state_.step));
+  }
   result_.val_loss = evaluation.loss;
   if (!state_.best_val_loss || evaluation.loss < *state_.best_val_loss) {
     state_.best_val_loss = evaluation.loss;
     state_.best_val_step = state_.step;
+  }
+  if (is_due(options_.val_every) || state_.step == horizon_.steps) {
+    stop_rules_.observe_validation(state_.stop_rules, state_.step, evaluation.loss);
   }
   folder_->validation(state_.step, evaluation.loss);
   std::string line = fmt::format("val  {}/{} | loss {:.4f} over {} tokens", state_.step,
@@ -51,7 +64,7 @@ void Trainer::measure_loss() {
 }
 
 void Trainer::save() {
-  if (saved_step_ == state_.step) return;
+  if (saved_step_ == state_.step || state_.step == 0) return;
   state_.wall_seconds = wall_seconds();
   save_checkpoint(folder_->path(), *backend_,
                   {.config = config_,
@@ -79,6 +92,7 @@ void Trainer::show_sample() {
             .seed = options_.seed,
             .end = std::nullopt},
            [&](std::int64_t, std::int32_t token) { tokens.push_back(token); });
+  if (is_stop_requested()) return;
   const std::string text =
       tokenizer != nullptr ? shown(decode(*tokenizer, tokens)) : numbers_text(tokens);
   folder_->write_sample(state_.step, text + "\n");

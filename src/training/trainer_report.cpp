@@ -7,6 +7,7 @@
 #include "base/number_text.h"
 #include "lathe/cuda.h"
 #include "lathe/plot.h"
+#include "lathe/stop_signal.h"
 #include "trainer.h"
 
 namespace lathe {
@@ -44,14 +45,21 @@ void Trainer::say_start() {
 }
 
 void Trainer::log_step(const Step& step) {
-  const auto [loss, norm, seconds] = step;
+  const auto [loss, norm, seconds, updated] = step;
   const double lr = learning_rate(schedule_, state_.step - 1);
   const double rate = static_cast<double>(horizon_.tokens_per_step) / seconds;
   training_seconds_ += seconds;
   trained_tokens_ += horizon_.tokens_per_step;
+  const StepMetrics metrics{.step = state_.step,
+                            .loss = loss,
+                            .lr = lr,
+                            .grad_norm = norm,
+                            .tokens_per_second = rate,
+                            .skipped = !updated};
+  folder_->training(metrics);
+  if (!updated) return;
+  observe(metrics);
   result_.train_loss = loss;
-  folder_->training(
-      {.step = state_.step, .loss = loss, .lr = lr, .grad_norm = norm, .tokens_per_second = rate});
   if (state_.step == 1 && is_new_ && !initial_) show_start(loss);
   if (is_due(options_.log_every) || state_.step == horizon_.steps) {
     const double average = static_cast<double>(trained_tokens_) / training_seconds_;
@@ -66,6 +74,14 @@ void Trainer::log_step(const Step& step) {
   }
 }
 
+void Trainer::observe(const StepMetrics& metrics) {
+  const auto [step, loss, lr, norm, rate, skipped] = metrics;
+  StopRuleState& state = state_.stop_rules;
+  stop_rules_.observe(state, step, StopMetric::train_loss, loss);
+  stop_rules_.observe(state, step, StopMetric::grad_norm, norm);
+  stop_rules_.observe(state, step, StopMetric::tokens_per_second, rate);
+}
+
 // A fresh model knows nothing: its loss is that of a uniform guess.
 void Trainer::show_start(double loss) {
   constexpr double kLargeGap = 0.5;
@@ -78,8 +94,29 @@ void Trainer::show_start(double loss) {
   }
 }
 
-void Trainer::finish(const std::string& status, int exit_code) {
+// The run is over, or stops here: its last line, its last sample, its result.
+void Trainer::end_run() {
+  const bool is_over = state_.step == horizon_.steps || has_ended();
+  if (is_over && !is_stop_requested()) show_sample();
+  if (is_stop_requested()) {
+    folder_->announce(
+        fmt::format("stopped by {} after step {}; go on with --resume", stop_cause(), state_.step));
+    finish("stopped", stop_reason(), stop_exit_code());
+  } else if (!is_over) {
+    folder_->announce(fmt::format("stopped at step {}; go on with --resume", state_.step));
+    finish("stopped", "stop_at_step", 0);
+  } else {
+    finish("finished", has_ended() ? state_.stop_rules.end_reason : "steps", 0);
+    show_end();
+  }
+}
+
+void Trainer::finish(const std::string& status, const std::string& reason, int exit_code) {
   result_.status = status;
+  result_.end_reason = reason;
+  result_.end_detail = reason == state_.stop_rules.end_reason ? state_.stop_rules.end_detail : "";
+  result_.skipped_steps = state_.guard.skipped_steps;
+  result_.rollbacks = state_.guard.rollbacks;
   result_.exit_code = exit_code;
   result_.step = state_.step;
   result_.tokens = state_.tokens;
@@ -102,6 +139,10 @@ void Trainer::show_end() {
                               .floor = result_.floor,
                               .floor_label = "floor of the stories' grammar"},
                              kColumns, kRows));
+  if (has_ended()) {
+    folder_->announce(
+        fmt::format("ended by {}: {}", state_.stop_rules.end_reason, state_.stop_rules.end_detail));
+  }
   std::string line = fmt::format("finished {} steps, {} tokens in {}", state_.step, state_.tokens,
                                  duration_text(wall_seconds()));
   if (result_.val_loss) line += fmt::format(" | val loss {:.4f}", *result_.val_loss);

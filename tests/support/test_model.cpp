@@ -53,8 +53,8 @@ float TestModel::loss_sum() {
   return to_floats(*backend_, model_.loss_sum()).front();
 }
 
-AdamW::Sums TestModel::update(std::int64_t step, double learning_rate) {
-  adamw_.update(step, learning_rate, model_.loss_sum());
+AdamW::Sums TestModel::update(std::int64_t step, double learning_rate, const UpdateLimits& limits) {
+  adamw_.update(step, learning_rate, model_.loss_sum(), limits);
   return adamw_.sums();
 }
 

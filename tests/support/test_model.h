@@ -44,7 +44,7 @@ class TestModel {
   // Of the last forward_backward, in nats over all its tokens.
   float loss_sum();
 
-  AdamW::Sums update(std::int64_t step, double learning_rate);
+  AdamW::Sums update(std::int64_t step, double learning_rate, const UpdateLimits& limits = {});
 
   // A parameter's part of flat memory (values, gradients, m, v), without padding rows, as floats.
   std::vector<float> values(const ParameterSpec& spec, const Tensor& flat);

@@ -1,0 +1,88 @@
+// What becomes of the run after a step: it goes on, with the step's update or without, goes back to
+// a checkpoint, or ends.
+#include <fmt/format.h>
+
+#include "lathe/error.h"
+#include "lathe/model_files.h"
+#include "trainer.h"
+
+namespace lathe {
+
+// With --check-finite: everything from here on is looked at, beginning with what there is.
+void Trainer::check_start() {
+  if (!options_.check_finite) return;
+  finite_check_.emplace(*backend_, model_, adamw_);
+  finite_check_->set_step(state_.step);
+  finite_check_->check_parameters();
+  backend_->set_observer(&*finite_check_);
+}
+
+// Counts the step and logs it; false when the run has gone back to a checkpoint instead. Errors:
+// diverged, when the run cannot go on.
+bool Trainer::settle(const Step& step) {
+  const DecidedStep decided{.number = state_.step + 1,
+                            .loss = step.loss,
+                            .gradient_norm = step.gradient_norm,
+                            .updated = step.updated};
+  const std::string reason = step.updated ? "" : guard_.reason(state_.guard, decided);
+  const auto end = [&](const std::string& what) {
+    throw Error(ExitCode::diverged,
+                fmt::format("{}{}: the weights are as they were; try a lower --lr or a longer "
+                            "--warmup-steps",
+                            reason, what));
+  };
+  const Verdict verdict = guard_.judge(state_.guard, decided);
+  if (verdict == Verdict::stop) end("");
+  // What the step has read is behind the run, whatever becomes of it.
+  const DataPosition position = loader_->position();
+  state_.epoch = position.epoch;
+  state_.sequence = position.sequence;
+  if (verdict != Verdict::rollback) {
+    ++state_.step;
+    if (step.updated) state_.tokens += horizon_.tokens_per_step;
+    log_step(step);
+  }
+  if (!step.updated && guard_.gives_up(state_.guard)) {
+    save();
+    end(fmt::format(", with {} in a row the run ends (--max-skips)", state_.guard.refused_in_row));
+  }
+  if (verdict == Verdict::skipped) {
+    folder_->announce(
+        fmt::format("warning: {}; skipped, the weights are as they were ({} in a row, "
+                    "{} of the run)",
+                    reason, state_.guard.refused_in_row, state_.guard.skipped_steps));
+  }
+  if (verdict == Verdict::rollback) roll_back(reason);
+  return verdict != Verdict::rollback;
+}
+
+// The state of the newest whole checkpoint, but for what the run has learned since: that the
+// batches behind it are not to be read again, and how often it has gone back.
+void Trainer::roll_back(const std::string& reason) {
+  std::vector<std::string> problems;
+  const auto checkpoint = newest_checkpoint(folder_->path(), &problems);
+  for (const std::string& problem : problems) folder_->announce("passed over " + problem);
+  if (!checkpoint) {
+    throw Error(ExitCode::diverged,
+                fmt::format("{}: the run has no checkpoint to go back to; give --checkpoint-every, "
+                            "or --on-nonfinite skip",
+                            reason));
+  }
+  const TrainState left = state_;
+  load_checkpoint(*checkpoint, *backend_, model_tensors(model_), optimizer_tensors(model_, adamw_));
+  state_ = checkpoint->state;
+  state_.epoch = left.epoch;
+  state_.sequence = left.sequence;
+  state_.guard.rollbacks = left.guard.rollbacks;
+  state_.guard.refused_in_row = left.guard.refused_in_row;
+  state_.guard.last_refused_step = left.guard.last_refused_step;
+  saved_step_ = state_.step;
+  validated_step_ = -1;
+  folder_->go_back_to(state_.step);
+  folder_->announce(
+      fmt::format("warning: {}; back to step {} and on with the data after that batch "
+                  "({} in a row, {} of the run)",
+                  reason, state_.step, state_.guard.refused_in_row, state_.guard.rollbacks));
+}
+
+}  // namespace lathe
