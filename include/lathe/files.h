@@ -69,9 +69,6 @@ class OutputFile {
 
 std::string read_file(const std::filesystem::path& path, ExitCode code);
 
-// Where write_file_atomically() writes what is to be `path`.
-std::filesystem::path partial_name(const std::filesystem::path& path);
-
 // After this, `path` holds `contents`, also after a power cut; after a failure (or before) it
 // holds what it held. Works through ".NAME.partial" beside it.
 void write_file_atomically(const std::filesystem::path& path, std::string_view contents);

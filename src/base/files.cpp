@@ -150,12 +150,9 @@ std::string read_file(const fs::path& path, ExitCode code) {
   return contents;
 }
 
-fs::path partial_name(const fs::path& path) {
-  return path.parent_path() / fmt::format(".{}.partial", path.filename().string());
-}
-
 void write_file_atomically(const fs::path& path, std::string_view contents) {
-  const fs::path partial = partial_name(path);
+  const fs::path partial =
+      path.parent_path() / fmt::format(".{}.partial", path.filename().string());
   try {
     OutputFile file(partial);
     file.write(contents);
