@@ -105,6 +105,7 @@ class Saver : public testing::Test {
     return CheckpointSaver(
         backend,
         {.run_folder = run_.path(),
+         .logs = {},
          .keep = 0,
          .keep_every = 0,
          .keep_best = false,

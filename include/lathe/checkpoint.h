@@ -54,10 +54,12 @@ struct CheckpointInfo {
 };
 
 // How save_checkpoint comes to the tensors, and what it calls when it needs them no more: all that
-// is left then is to bring the bytes to the disk.
+// is left then is to bring the bytes to the disk. `before_commit` brings there what a run that goes
+// on from the checkpoint takes for granted.
 struct SaveHooks {
   PieceReader read;
   std::function<void()> all_read;
+  std::function<void()> before_commit = [] {};
 };
 
 // Writes run_folder/checkpoints/step-%08d, replacing one of the same step, and removes what killed

@@ -85,6 +85,10 @@ void publish(const std::filesystem::path& partial, const std::filesystem::path& 
 void exchange_names(const std::filesystem::path& partial, const std::filesystem::path& final,
                     const std::filesystem::path& removed);
 
+// Makes durable what is in a file, whoever has written it; nothing where there is none.
+// Error(storage).
+void sync_file(const std::filesystem::path& path);
+
 // Makes names created, renamed or removed in `folder` durable.
 void sync_folder(const std::filesystem::path& folder);
 

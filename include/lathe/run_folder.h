@@ -91,6 +91,7 @@ class RunFolder {
   ~RunFolder();
 
   const std::filesystem::path& path() const { return folder_; }
+  std::vector<std::filesystem::path> metrics_files() const;  // lines that are cut on resume
   void write_result(const RunResult& result);
   // env.json, from Backend::description() and --threads.
   void write_session(const std::string& device, std::int64_t threads);

@@ -182,6 +182,15 @@ void exchange_names(const fs::path& partial, const fs::path& final, const fs::pa
   }
 }
 
+void sync_file(const fs::path& path) {
+  const FileDescriptor file(open_file(path, O_RDONLY));
+  if (file.number() < 0 && errno == ENOENT) return;
+  if (file.number() < 0) fail(ExitCode::storage, path, "open");
+  while (::fsync(file.number()) != 0) {
+    if (errno != EINTR) fail(ExitCode::storage, path, "sync to disk");
+  }
+}
+
 void sync_folder(const fs::path& folder) {
   const fs::path path = folder.empty() ? fs::path(".") : folder;
   const FileDescriptor file(open_file(path, O_RDONLY | O_DIRECTORY));

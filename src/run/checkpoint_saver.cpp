@@ -159,7 +159,9 @@ void CheckpointSaver::start(CheckpointData data) {
                  in_place](const std::function<void()>& all_read) {
     std::vector<std::string> remarks = save_checkpoint(
         spec_.run_folder, data,
-        {.read = in_place ? read_in_place() : download(backend_), .all_read = all_read});
+        {.read = in_place ? read_in_place() : download(backend_),
+         .all_read = all_read,
+         .before_commit = [this] { std::ranges::for_each(spec_.logs, sync_file); }});
     follow_up(spec_.run_folder, data.state.step, retention, remarks);
     return remarks;
   };

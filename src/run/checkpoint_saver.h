@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "lathe/backend.h"
 #include "lathe/checkpoint.h"
@@ -17,7 +18,8 @@ namespace lathe {
 
 struct SaverSpec {
   std::filesystem::path run_folder;
-  std::int64_t keep, keep_every;  // Retention
+  std::vector<std::filesystem::path> logs;  // their lines up to a checkpoint are as durable as it
+  std::int64_t keep, keep_every;            // Retention
   bool keep_best;
   bool background;
   std::int64_t retries;     // of a failed save, before the run ends

@@ -227,6 +227,10 @@ RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
 
 RunFolder::~RunFolder() = default;
 
+std::vector<fs::path> RunFolder::metrics_files() const {
+  return {folder_ / kMetrics, folder_ / kLlmcLog};
+}
+
 void RunFolder::write_session(const std::string& device, std::int64_t threads) {
   const std::int64_t number = next_session(folder_ / kSession);
   write_file_atomically(

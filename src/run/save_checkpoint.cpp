@@ -117,6 +117,7 @@ std::vector<std::string> save_checkpoint(const fs::path& run_folder, const Check
   try {
     if (!fs::create_directory(partial, why) && why) fail_storage(partial, "create", why);
     write_files(partial, data, hooks);
+    hooks.before_commit();
     exchange_names(partial, final, removed_name(final));
   } catch (...) {
     fs::remove_all(partial, why);  // give the space back; the error that matters is on its way

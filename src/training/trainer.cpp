@@ -79,6 +79,7 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
   saver_.emplace(
       *backend_,
       SaverSpec{.run_folder = options_.out,
+                .logs = folder_->metrics_files(),
                 .keep = options_.keep,
                 .keep_every = options_.keep_every,
                 .keep_best = options_.keep_best,
