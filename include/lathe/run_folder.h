@@ -124,6 +124,7 @@ class RunFolder {
   void add_metrics(const std::string& line);
   void write_soon(const std::filesystem::path& path, const std::string& text);
   void write_unwritten();
+  void sync_metrics();
   void warn_once(const std::string& problem);
   void restart_tensorboard(std::int64_t step);
   void with_tensorboard(const std::function<void(TensorBoardWriter&)>& write);

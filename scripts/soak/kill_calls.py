@@ -4,7 +4,9 @@ import itertools
 
 from common import Scratch, Tally, Unbroken, calls, each, number, require_built, run
 
-OPTIONS = ["--checkpoint-every", "1", "--keep", "2", "--val-every", "3"]
+OPTIONS = ["--checkpoint-every", "1", "--keep", "2", "--keep-every", "3", "--keep-best",
+           "--val-every", "3"]
+STEPS = 8
 
 
 def count_calls(scratch, unbroken):
@@ -37,17 +39,18 @@ def check(scratch, unbroken, tally, kind, at):
     return True
 
 
-def main(steps, stride=1):
+def main(most_kills):
     require_built()
     scratch = Scratch()
-    unbroken = Unbroken(scratch, OPTIONS, steps)
+    unbroken = Unbroken(scratch, OPTIONS, STEPS)
     count = count_calls(scratch, unbroken)
+    stride = -(-2 * count // most_kills)
     kills = list(itertools.product(("kill_before", "kill_after"), range(1, count + 1, stride)))
-    print(f"{steps} steps, {count} file system calls", flush=True)
+    print(f"{STEPS} steps, {count} file system calls", flush=True)
     tally = Tally(len(kills))
     each(kills, lambda case: check(scratch, unbroken, tally, *case))
     return tally.finish(least=len(kills) * 9 // 10)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(number(8)))
+    raise SystemExit(main(number(1_000_000)))

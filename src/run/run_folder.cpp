@@ -276,7 +276,17 @@ void RunFolder::write_result(const RunResult& r) {
       {"pid", getpid()},
       {"started", started_},
       {"version", version()}};
+  sync_metrics();
   write_soon(folder_ / kResult, json_text(json));
+}
+
+// A run that result.json calls finished is not gone on with: what it has measured must be there.
+void RunFolder::sync_metrics() {
+  try {
+    std::ranges::for_each(metrics_files(), sync_file);
+  } catch (const Error& error) {
+    warn_once(error.what());
+  }
 }
 
 std::map<std::string, std::string> RunFolder::token_keys(const fs::path& folder) {
