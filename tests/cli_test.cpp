@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <thread>
 
 #include "lathe/files.h"
 #include "lathe/folder_lock.h"
@@ -375,6 +377,26 @@ TEST(Cli, ARunHasOneWriter) {
   }
   const ProcessResult after = lathe("train --resume --steps 2 --out run", dir);
   EXPECT_EQ(after.exit_code, 0) << after.err;
+}
+
+// Whoever looks at a folder's lock without end keeps nobody from taking it.
+TEST(Cli, ToAskForALockTakesItFromNobody) {
+  const TempDir dir;
+  EXPECT_FALSE(FolderLock::is_held(dir / "none"));
+  EXPECT_FALSE(FolderLock::is_held(dir.path()));
+  std::atomic<bool> is_over = false;
+  std::thread other([&] {
+    while (!is_over) FolderLock::is_held(dir.path());
+  });
+  for (int i = 0; i < 300; ++i) {
+    EXPECT_NO_THROW({
+      const FolderLock lock(dir.path());
+      EXPECT_TRUE(FolderLock::is_held(dir.path()));
+    });
+  }
+  is_over = true;
+  other.join();
+  EXPECT_FALSE(FolderLock::is_held(dir.path()));
 }
 
 class CliSample : public testing::Test {

@@ -81,8 +81,9 @@ TEST_F(ExitCodes, FiveMemory) {
 
 // A file may have 100 kB: enough for what stands in the folder, not for a checkpoint.
 TEST_F(ExitCodes, SixStorage) {
-  const ProcessResult result = run(std::string(kTrain) + "--steps 2 --channels 64 --layers 2 --save-retries 0",
-                                   {"/usr/bin/prlimit", "--fsize=100000"});
+  const ProcessResult result =
+      run(std::string(kTrain) + "--steps 2 --channels 64 --layers 2 --save-retries 0",
+          {"/usr/bin/prlimit", "--fsize=100000"});
   EXPECT_EQ(result.exit_code, 6) << result.err;
   expect_result("failed", 6);
 }
