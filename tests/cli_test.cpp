@@ -1,14 +1,19 @@
 // The program from outside: whatever is wrong with its input, it ends soon, with the documented
 // exit code and one line that says what is wrong, and leaves every file and folder as it was.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <thread>
 
 #include "lathe/files.h"
 #include "lathe/folder_lock.h"
@@ -375,6 +380,26 @@ TEST(Cli, ARunHasOneWriter) {
   }
   const ProcessResult after = lathe("train --resume --steps 2 --out run", dir);
   EXPECT_EQ(after.exit_code, 0) << after.err;
+}
+
+// Whoever asks shares the lock for an instant; here the instant is long.
+TEST(Cli, ToAskForALockTakesItFromNobody) {
+  const TempDir dir;
+  EXPECT_FALSE(FolderLock::is_held(dir / "none"));
+  EXPECT_FALSE(FolderLock::is_held(dir.path()));
+  const int asking = ::open(dir.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_EQ(::flock(asking, LOCK_SH), 0);
+  EXPECT_FALSE(FolderLock::is_held(dir.path()));  // two that ask are not in each other's way
+  std::thread answered([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ::close(asking);
+  });
+  {
+    const FolderLock lock(dir.path());
+    EXPECT_TRUE(FolderLock::is_held(dir.path()));
+  }
+  answered.join();
+  EXPECT_FALSE(FolderLock::is_held(dir.path()));
 }
 
 class CliSample : public testing::Test {

@@ -85,7 +85,7 @@ class TensorBoard(unittest.TestCase):
 
     def go_back_to(self, step):
         """As if the run had been killed after its last step and before the saves behind `step`."""
-        for folder in (self.run_folder / "checkpoints").iterdir():
+        for folder in (self.run_folder / "checkpoints").glob("step-*"):
             if int(folder.name[len("step-"):]) > step:
                 shutil.rmtree(folder)
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <fmt/os.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -20,8 +19,8 @@
 #include "lathe/checkpoint.h"
 #include "lathe/dataset.h"
 #include "lathe/error.h"
-#include "lathe/version.h"
 #include "llmc_log.h"
+#include "run_files.h"
 #include "session_facts.h"
 #include "tensorboard.h"
 
@@ -32,11 +31,9 @@ namespace fs = std::filesystem;
 
 constexpr const char* kConfig = "config.toml";
 constexpr const char* kPartialConfig = ".config.toml.partial";  // of write_file_atomically
-constexpr const char* kSession = "env.json";
 constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kLog = "log.txt";
 constexpr const char* kLlmcLog = "main.log";
-constexpr const char* kResult = "result.json";
 constexpr const char* kPlans = "gemm_plans.json";
 constexpr const char* kSamples = "samples";
 constexpr const char* kTensorBoard = "tensorboard";
@@ -65,8 +62,8 @@ void make_folder(const fs::path& folder) {
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
   for (const char* name :
-       {kCheckpoints, kSamples, kTensorBoard, kMetrics, kLog, kLlmcLog, kResult, kSession, kPlans,
-        kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
+       {kCheckpoints, kSamples, kTensorBoard, kMetrics, kLog, kLlmcLog, kResultFile, kSessionFile,
+        kPlans, kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
@@ -144,32 +141,10 @@ std::vector<NamedValue> values_of(std::string_view line) {
   return values;
 }
 
-// For people and for other programs: names may hold bytes that are no UTF-8.
-std::string json_text(const nlohmann::ordered_json& json) {
-  return json.dump(2, ' ', /*ensure_ascii=*/false,
-                   nlohmann::ordered_json::error_handler_t::replace) +
-         "\n";
-}
-
 std::string hash_of(const std::string& text) {
   Checksum checksum;
   checksum.update(std::as_bytes(std::span(text)));
   return fmt::format("{:016x}", checksum.value());
-}
-
-// The number of the session that comes after the one of `path`, an env.json that may be anything.
-std::int64_t next_session(const fs::path& path) {
-  if (!fs::exists(path)) return 1;
-  const auto json = nlohmann::json::parse(read_file(path, ExitCode::storage), nullptr,
-                                          /*allow_exceptions=*/false);
-  const auto number = json.is_object() ? json.find("session") : json.end();
-  constexpr std::int64_t kMost = 1'000'000'000;
-  const bool is_number = number != json.end() && number->is_number_integer();
-  return is_number ? std::clamp<std::int64_t>(number->get<std::int64_t>(), 0, kMost) + 1 : 1;
-}
-
-nlohmann::ordered_json or_null(const std::optional<double>& value) {
-  return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
 }
 
 }  // namespace
@@ -190,22 +165,6 @@ void RunFolder::check(const fs::path& folder, bool overwrite, bool resumes) {
               fmt::format("--out {}: holds a run; give --resume to go on with it, --overwrite to "
                           "replace it, or another folder",
                           folder.string()));
-}
-
-bool RunFolder::has_finished(const fs::path& folder) {
-  if (!fs::exists(folder / kResult)) return false;
-  const auto json = nlohmann::json::parse(read_file(folder / kResult, ExitCode::checkpoint),
-                                          nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return false;
-  const auto status = json.find("status");
-  return status != json.end() && *status == "finished";
-}
-
-std::string RunFolder::end_reason(const fs::path& folder) {
-  if (!has_finished(folder)) return "";
-  const auto json = nlohmann::json::parse(read_file(folder / kResult, ExitCode::checkpoint));
-  const auto reason = json.find("end_reason");  // runs of older versions have none
-  return reason != json.end() && reason->is_string() ? reason->get<std::string>() : "steps";
 }
 
 FolderLock RunFolder::lock(const fs::path& folder) {
@@ -229,55 +188,6 @@ RunFolder::~RunFolder() = default;
 
 std::vector<fs::path> RunFolder::metrics_files() const {
   return {folder_ / kMetrics, folder_ / kLlmcLog};
-}
-
-void RunFolder::write_session(const std::string& device, std::int64_t threads) {
-  const std::int64_t number = next_session(folder_ / kSession);
-  write_file_atomically(
-      folder_ / kSession,
-      json_text(session_facts(
-          {.number = number, .device = device, .threads = threads, .started = started_})));
-}
-
-void RunFolder::write_result(const RunResult& r) {
-  const nlohmann::ordered_json json = {
-      {"status", r.status},
-      {"exit_code", r.status == "running" ? nlohmann::ordered_json(nullptr)
-                                          : nlohmann::ordered_json(r.exit_code)},
-      {"error",
-       r.error.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(r.error)},
-      {"end_reason", r.end_reason.empty() ? nlohmann::ordered_json(nullptr)
-                                          : nlohmann::ordered_json(r.end_reason)},
-      {"end_detail", r.end_detail.empty() ? nlohmann::ordered_json(nullptr)
-                                          : nlohmann::ordered_json(r.end_detail)},
-      {"step", r.step},
-      {"steps", r.steps},
-      {"tokens", r.tokens},
-      {"skipped_steps", r.skipped_steps},
-      {"rollbacks", r.rollbacks},
-      {"train_loss", or_null(r.train_loss)},
-      {"val_loss", or_null(r.val_loss)},
-      {"best_val_loss", or_null(r.best_val_loss)},
-      {"best_val_step", r.best_val_step},
-      {"val_floor", or_null(r.floor)},
-      {"val_floor_standard_error", or_null(r.floor_standard_error)},
-      {"tokens_per_second", r.tokens_per_second},
-      {"wall_seconds", r.wall_seconds},
-      {"peak_memory_bytes", r.peak_memory_bytes},
-      {"parameters", r.parameters},
-      {"seed", r.seed},
-      {"precision", r.precision},
-      {"device", r.device},
-      {"failed_saves", r.failed_saves},
-      {"checkpoint", r.checkpoint.empty() ? nlohmann::ordered_json(nullptr)
-                                          : nlohmann::ordered_json(r.checkpoint)},
-      {"config_hash", config_hash_},
-      {"hostname", host_name()},
-      {"pid", getpid()},
-      {"started", started_},
-      {"version", version()}};
-  sync_metrics();
-  write_soon(folder_ / kResult, json_text(json));
 }
 
 // A run that result.json calls finished is not gone on with: what it has measured must be there.

@@ -30,7 +30,7 @@ int last_number(const fs::path& folder) {
   return last;
 }
 
-fs::path made(fs::path folder) {
+fs::path made(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (!error) return folder;

@@ -1,0 +1,9 @@
+// Names in a run's folder that more than one file of src/run knows.
+#pragma once
+
+namespace lathe {
+
+inline constexpr const char* kResultFile = "result.json";
+inline constexpr const char* kSessionFile = "env.json";
+
+}  // namespace lathe
