@@ -36,6 +36,8 @@ int run_command(Command command, const Options& options) {
       return bench_command(options);
     case Command::plot:
       return plot_command(options);
+    case Command::ls:
+      return ls_command(options);
     case Command::tokenize:
       return tokenize_command(options);
     case Command::train_tokenizer:

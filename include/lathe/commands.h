@@ -14,6 +14,7 @@ int inspect_command(const Options& options);
 int plan_command(const Options& options);
 int bench_command(const Options& options);
 int plot_command(const Options& options);
+int ls_command(const Options& options);
 int tokenize_command(const Options& options);
 int train_tokenizer_command(const Options& options);
 int verify_command(const Options& options);

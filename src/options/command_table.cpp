@@ -58,6 +58,15 @@ constexpr CommandSpec kCommands[] = {
      .description = "Draws training and validation loss in the terminal, and as an SVG on request.",
      .paths = "RUN",
      .example = "lathe plot runs/first runs/second --svg loss.svg"},
+    {.id = Command::ls,
+     .name = "ls",
+     .summary = "List runs: whether they run, how far and how good they are",
+     .description = "Prints a line for each run in the folders given and below them: its status, "
+                    "step and losses, and the\noptions in which the runs differ. A run that was "
+                    "killed is told from one that runs.",
+     .paths = "RUNS",
+     .default_path = "runs",
+     .example = "lathe ls runs --sort best_val_loss"},
     {.id = Command::tokenize,
      .name = "tokenize",
      .summary = "Turn text into token shards",

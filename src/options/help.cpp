@@ -82,7 +82,11 @@ std::string usage_line(const CommandSpec& command) {
   for (const std::string_view required : command.required) {
     if (!required.empty()) line += fmt::format(" {}", usage(*find_option(required)));
   }
-  if (!command.paths.empty()) line += fmt::format(" {}...", command.paths);
+  if (!command.default_path.empty()) {
+    line += fmt::format(" [{}...]", command.paths);
+  } else if (!command.paths.empty()) {
+    line += fmt::format(" {}...", command.paths);
+  }
   return line + " [options]\n";
 }
 

@@ -233,6 +233,9 @@ Options parse_options(Command command, std::span<const std::string> args,
                       const Environment& environment) {
   const CommandSpec& spec = command_spec(command);
   CommandLine line = read_arguments(spec, args);
+  if (line.paths.empty() && !spec.default_path.empty()) {
+    line.paths.emplace_back(spec.default_path);
+  }
   std::vector<Level> levels = {read_environment(command, environment), std::move(line.settings)};
 
   Options said = merge(levels);

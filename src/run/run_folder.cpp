@@ -29,9 +29,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kConfig = "config.toml";
 constexpr const char* kPartialConfig = ".config.toml.partial";  // of write_file_atomically
-constexpr const char* kMetrics = "metrics.jsonl";
 constexpr const char* kLog = "log.txt";
 constexpr const char* kLlmcLog = "main.log";
 constexpr const char* kPlans = "gemm_plans.json";
@@ -62,8 +60,8 @@ void make_folder(const fs::path& folder) {
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
   for (const char* name :
-       {kCheckpoints, kSamples, kTensorBoard, kMetrics, kLog, kLlmcLog, kResultFile, kSessionFile,
-        kPlans, kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfig}) {
+       {kCheckpoints, kSamples, kTensorBoard, kMetricsFile, kLog, kLlmcLog, kResultFile,
+        kSessionFile, kPlans, kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfigFile}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
@@ -100,7 +98,7 @@ bool is_llmc_until(std::string_view line, const ResumedStep& resumed) {
 
 // What comes after the resumed step will come again.
 void cut_metrics(const fs::path& folder, const ResumedStep& resumed) {
-  cut_lines(folder / kMetrics, [&](std::string_view line) { return is_until(line, resumed); });
+  cut_lines(folder / kMetricsFile, [&](std::string_view line) { return is_until(line, resumed); });
   cut_lines(folder / kLlmcLog, [&](std::string_view line) { return is_llmc_until(line, resumed); });
 }
 
@@ -124,7 +122,7 @@ fs::path prepared(const RunFolderSpec& spec) {
   } else {
     remove_run(spec.folder);
   }
-  write_file_atomically(spec.folder / kConfig, spec.config);
+  write_file_atomically(spec.folder / kConfigFile, spec.config);
   return spec.folder;
 }
 
@@ -155,7 +153,7 @@ void RunFolder::check(const fs::path& folder, bool overwrite, bool resumes) {
     throw Error(ExitCode::storage,
                 fmt::format("--out {}: is a file, must be a folder", folder.string()));
   }
-  if (!fs::exists(folder / kConfig) && !(resumes && !list_checkpoints(folder).empty())) {
+  if (!fs::exists(folder / kConfigFile) && !(resumes && !list_checkpoints(folder).empty())) {
     throw Error(ExitCode::usage,
                 fmt::format("--out {}: holds files that are not a run's; give another folder",
                             folder.string()));
@@ -178,7 +176,7 @@ RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
       config_hash_(hash_of(spec.config)),
       started_(utc_now()),
       quiet_(spec.quiet),
-      metrics_(prepared(spec) / kMetrics),
+      metrics_(prepared(spec) / kMetricsFile),
       log_(folder_ / kLog) {
   if (spec.llmc_log) llmc_log_.emplace(folder_ / kLlmcLog);
   if (spec.tensorboard) tensorboard_ = std::make_unique<TensorBoardWriter>(folder_ / kTensorBoard);
@@ -187,7 +185,7 @@ RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
 RunFolder::~RunFolder() = default;
 
 std::vector<fs::path> RunFolder::metrics_files() const {
-  return {folder_ / kMetrics, folder_ / kLlmcLog};
+  return {folder_ / kMetricsFile, folder_ / kLlmcLog};
 }
 
 // A run that result.json calls finished is not gone on with: what it has measured must be there.
@@ -262,7 +260,7 @@ void RunFolder::restart_tensorboard(std::int64_t step) {
   with_tensorboard([&](TensorBoardWriter& writer) {
     writer.restart(step);
     const auto first = static_cast<std::uint64_t>(writer.is_first() ? 0 : step);
-    std::istringstream lines(read_file(folder_ / kMetrics, ExitCode::storage));
+    std::istringstream lines(read_file(folder_ / kMetricsFile, ExitCode::storage));
     for (std::string line; std::getline(lines, line);) {
       const std::optional<std::uint64_t> at = step_of(parsed(line));
       if (at && *at >= first) writer.add(static_cast<std::int64_t>(*at), values_of(line));

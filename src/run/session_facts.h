@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 namespace lathe {
@@ -16,7 +17,9 @@ struct SessionSpec {
 
 nlohmann::ordered_json session_facts(const SessionSpec& session);
 
-std::string utc_now();    // "2026-11-25T04:43:00Z"
+std::string utc_now();  // "2026-11-25T04:43:00Z"
+// Seconds since 1970 of such a text.
+std::optional<std::int64_t> utc_seconds(const std::string& text);
 std::string host_name();  // "" where the system has none
 
 }  // namespace lathe
