@@ -258,7 +258,7 @@ TEST(Options, ErrorsNameOptionValueAndRemedy) {
       {{"--zebra"}, "2: --zebra: no such option; see lathe train --help"},
       {{"--json"},
        "2: --json: lathe train does not take it; it belongs to eval, sample, inspect, plan, bench, "
-       "tokenize, train-tokenizer, verify"},
+       "ls, tokenize, train-tokenizer, verify"},
       {{"-x"}, "2: -x: no such option; see lathe train --help"},
       {{"book.txt"}, "2: book.txt: options begin with --; see lathe train --help"},
       {{"--train", "a\xff.txt"}, "2: --train a\\ufffd.txt: must be UTF-8"},

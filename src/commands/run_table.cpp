@@ -48,16 +48,21 @@ void require_column(const std::vector<RunSummary>& runs, const char* option,
                                                       : "lathe ls --csv shows all columns"));
 }
 
-// Options that are not the same in all runs.
+// Options that are not the same in all runs whose options are known. Steps stand beside the step.
 std::vector<std::string> differing_options(const std::vector<RunSummary>& runs) {
-  std::vector<std::string> names, differing;
+  std::vector<const ordered_json*> known;
   for (const RunSummary& run : runs) {
-    for (const auto& [key, value] : run.options.items()) add_once(names, key);
+    if (!run.options.empty()) known.push_back(&run.options);
+  }
+  std::vector<std::string> names, differing;
+  for (const ordered_json* options : known) {
+    for (const auto& [name, value] : options->items()) add_once(names, name);
   }
   for (const std::string& name : names) {
-    const auto of = [&](const RunSummary& run) { return run.options.value(name, ordered_json()); };
-    const auto differs = [&](const RunSummary& run) { return of(run) != of(runs.front()); };
-    if (std::ranges::any_of(runs, differs)) differing.push_back(name);
+    const auto differs = [&](const ordered_json* options) {
+      return options->value(name, ordered_json()) != known.front()->value(name, ordered_json());
+    };
+    if (name != "steps" && std::ranges::any_of(known, differs)) differing.push_back(name);
   }
   return differing;
 }
@@ -82,13 +87,16 @@ std::string plain_text(const ordered_json& value) {
 // For people: losses with as many digits as matter, times as times.
 std::string cell_text(const RunSummary& run, const std::string& column) {
   constexpr std::size_t kMost = 40;
+  constexpr double kLongest = 1e12;  // seconds
   const ordered_json value = value_of(run, column);
   if (value.is_null()) return "-";
   if (column == "step") {
     const std::string steps = plain_text(value_of(run, "steps"));
     return plain_text(value) + (steps.empty() ? "" : "/" + steps);
   }
-  if (value.is_number() && column == "wall_seconds") return duration_text(value.get<double>());
+  if (value.is_number() && column == "wall_seconds") {
+    return duration_text(std::clamp(value.get<double>(), 0.0, kLongest));
+  }
   if (value.is_number() && column == "tokens_per_second") return rate_text(value.get<double>());
   if (value.is_number_float() && column.ends_with("loss")) {
     return fmt::format("{:.4f}", value.get<double>());

@@ -62,7 +62,7 @@ constexpr CommandSpec kCommands[] = {
      .name = "ls",
      .summary = "List runs: whether they run, how far and how good they are",
      .description = "Prints a line for each run in the folders given and below them: its status, "
-                    "step and losses, and the\noptions in which the runs differ. A run that was "
+                    "step and losses, and\nthe options in which the runs differ. A run that was "
                     "killed is told from one that runs.",
      .paths = "RUNS",
      .default_path = "runs",

@@ -30,10 +30,13 @@ ordered_json option_value(const Setting& setting) {
   return value.is_discarded() ? ordered_json(text) : value;
 }
 
+// In the order of the option table, where what matters more comes earlier.
 ordered_json read_options(const fs::path& config) {
+  const Level settings = read_toml(Command::train, config);
   ordered_json options = ordered_json::object();
-  for (const Setting& setting : read_toml(Command::train, config)) {
-    options[std::string(setting.option->name)] = option_value(setting);
+  for (const OptionSpec& option : option_table()) {
+    const auto setting = std::ranges::find(settings, &option, &Setting::option);
+    if (setting != settings.end()) options[std::string(option.name)] = option_value(*setting);
   }
   return options;
 }

@@ -6,6 +6,7 @@
 
 #include "commands/describe.h"
 #include "commands/print_facts.h"
+#include "commands/run_table.h"
 #include "fuzz_file.h"
 #include "lathe/plot.h"
 #include "lathe/run_folder.h"
@@ -23,6 +24,12 @@ void draw(const std::filesystem::path& path) {
   constexpr int kColumns = 80, kRows = 20;
   plot_terminal(spec, kColumns, kRows);
   plot_svg(spec);
+}
+
+void list(const std::filesystem::path& path) {
+  const std::vector<RunSummary> runs = {summarize_run(path.parent_path())};
+  runs_text(runs, {});
+  runs_csv(runs, {});
 }
 
 void cut(const std::filesystem::path& path) {
@@ -44,6 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const lathe::fuzz::FuzzFile file("metrics.jsonl", {data, size});
   file.check(lathe::draw);
   file.check([](const auto& path) { lathe::facts_text(lathe::describe_metrics(path)); });
+  file.check(lathe::list);
   const lathe::fuzz::FuzzFile llmc_log("main.log", {data, size});
   file.check(lathe::cut);
   return 0;
