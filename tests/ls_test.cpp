@@ -4,14 +4,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "commands/run_table.h"
+#include "lathe/error.h"
 #include "lathe/folder_lock.h"
 #include "run/session_facts.h"
 #include "support/error_of.h"
@@ -82,6 +85,37 @@ TEST_F(Ls, TellsARunThatRunsFromOneThatWasKilled) {
   EXPECT_TRUE(summarize_run(stopped).facts.at("exit_code").is_null());
 }
 
+// Sessions come and go while the folder is looked at; none of them is killed. A session that begins
+// and ends during one look may pass for that, so such a look counts for nothing.
+TEST_F(Ls, NoRunThatEndsOrBeginsMeanwhilePassesForKilled) {
+  constexpr int kSessions = 500;
+  const std::string run = write_run("run", "", result_of("finished"));
+  const auto say = [&](const std::string& status) {
+    dir_.write("run/next", result_of(status));
+    fs::rename(run + "/next", run + "/result.json");
+  };
+  std::atomic<int> session = 0;
+  std::thread trains([&] {
+    while (session < kSessions) try {
+        const FolderLock lock(run);
+        ++session;
+        say("running");
+        say("finished");
+      } catch (const Error&) {  // the look that shares the lock was long held up itself
+      }
+  });
+  int looks = 0;
+  while (session < kSessions) {
+    const int before = session;
+    const ordered_json status = status_of(run);
+    if (session != before) continue;
+    ++looks;
+    EXPECT_NE(status, "killed");
+  }
+  trains.join();
+  EXPECT_GT(looks, 0);
+}
+
 TEST_F(Ls, ARunThatHasNotEndedIsWhereItsMetricsAre) {
   const std::string run = write_run(
       "run", "",
@@ -125,6 +159,34 @@ TEST_F(Ls, WhatIsDamagedIsToldAndTheRestShown) {
   // The end that a kill cut short is nothing to tell.
   dir_.write("run/metrics.jsonl", std::string(kMetrics) + "{\"step\":4,\"train/loss\"");
   EXPECT_EQ(summarize_run(run).problems.size(), 2u);
+  // A damaged line does not take the others with it, and is told once.
+  dir_.write("run/metrics.jsonl", "{\"val/loss\":1}\n{\"val/loss\":\n" + std::string(kMetrics));
+  EXPECT_EQ(summarize_run(run).problems.size(), 3u);
+  EXPECT_EQ(summarize_run(run).facts.at("best_val_loss"), 4.5);
+  EXPECT_EQ(summarize_run(run).facts.at("step"), 3);
+}
+
+TEST_F(Ls, WhatIsToldIsOneReadableLine) {
+  write_run("a\nb", "", R"({"step":1,"step":2})");
+  EXPECT_EQ(ls(".").err, "lathe: ./a\\u000ab/result.json: key \"step\" stands twice\n");
+}
+
+// What is no run's file is not read into memory: 8 GiB that a file system makes of nothing.
+TEST_F(Ls, FilesMuchTooLargeAreToldAndTheRestShown) {
+  constexpr std::uintmax_t kBytes = std::uintmax_t{8} << 30;
+  const std::string run = write_run("run", "lr = 1.0\n", "{}");
+  std::error_code error;
+  for (const char* name : {"/result.json", "/metrics.jsonl"}) {
+    fs::resize_file(run + name, kBytes, error);
+    if (error) GTEST_SKIP() << "no sparse files of 8 GiB here: " << error.message();
+  }
+  const RunSummary summary = summarize_run(run);
+  ASSERT_EQ(summary.problems.size(), 2u);
+  EXPECT_EQ(summary.problems[0], run +
+                                     "/result.json: is of 8589934592 bytes; at most 1048576 are "
+                                     "read of such a file");
+  EXPECT_EQ(summary.facts.at("status"), "killed");
+  EXPECT_EQ(summary.options.at("lr"), 1);
 }
 
 RunSummary summary(const std::string& name, const std::string& facts, const std::string& options) {
@@ -267,6 +329,22 @@ TEST(RunTable, JsonHasEverything) {
   EXPECT_EQ(runs[0].at("seed"), 1);
   EXPECT_EQ(runs[1].at("options").at("lr"), 0.0001);
   EXPECT_EQ(json::parse(runs_json({})), json::array());
+  const std::string odd = R"({"status":"failed","name":5,"path":[1],"options":"none"})";
+  const json run = json::parse(runs_json({summary("odd", odd, R"({"lr":1})")})).at(0);
+  EXPECT_EQ(run.at("name"), "odd");
+  EXPECT_EQ(run.at("path"), "/runs/odd");
+  EXPECT_EQ(run.at("options"), json::parse(R"({"lr":1})"));
+}
+
+TEST(RunTable, NoDamagedValueFillsALine) {
+  constexpr std::size_t kMostWidth = 250;
+  const std::string facts = R"({"status":"failed","step":[")" + std::string(999, 's') +
+                            R"("],"steps":18446744073709551615,"train_loss":1e300,
+                               "tokens_per_second":-1e300,"wall_seconds":1e300})";
+  const std::string text = runs_text({summary("odd", facts, "{}")}, {});
+  EXPECT_LT(text.find('\n'), kMostWidth) << text;
+  EXPECT_NE(text.find("  1e+300"), text.npos) << text;
+  EXPECT_NE(text.find("  -1e+300"), text.npos) << text;
 }
 
 TEST_F(Ls, FindsRunsInFoldersAndBelowThem) {
@@ -284,6 +362,10 @@ TEST_F(Ls, FindsRunsInFoldersAndBelowThem) {
             "name,status,lr\r\nruns/b,finished,1\r\nruns/b,finished,1\r\n");
   EXPECT_EQ(json::parse(ls("--json").out)[1].at("name"), "sweep/a");
   EXPECT_NE(ls("--sort lr --reverse").out.find("\nsweep/a  failed"), std::string::npos);
+  // By the headings that the table has.
+  write_run("runs/c", "", result_of("failed", R"(,"wall_seconds":9,"tokens_per_second":1)"));
+  EXPECT_EQ(ls("runs --csv --sort wall --columns tokens/s").out,
+            "name,status,tokens_per_second\r\nc,failed,1\r\nb,finished,\r\nsweep/a,failed,\r\n");
 }
 
 TEST_F(Ls, WhatIsNoRunIsSaid) {

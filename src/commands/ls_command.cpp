@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "base/strict_json.h"
 #include "lathe/commands.h"
 #include "lathe/error.h"
 #include "run_table.h"
@@ -16,8 +15,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// On one line, whatever the paths in it hold; what a file holds is printable in it already.
 void tell(const std::string& problem) {
-  fmt::print(stderr, "lathe: {}\n", printable(problem));
+  std::string line;
+  for (const char c : problem) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool is_control = byte < 0x20 || byte == 0x7F;
+    line += is_control ? fmt::format("\\u{:04x}", byte) : std::string(1, c);
+  }
+  fmt::print(stderr, "lathe: {}\n", line);
 }
 
 // A run holds no other; links are not followed, so that nothing comes twice or for ever.
@@ -81,7 +87,7 @@ std::vector<std::string> split(const std::string& names) {
   std::vector<std::string> list;
   for (std::size_t begin = 0, end; begin < names.size(); begin = end + 1) {
     end = std::min(names.find(',', begin), names.size());
-    if (end > begin) list.push_back(names.substr(begin, end - begin));
+    if (end > begin) list.push_back(column_of(names.substr(begin, end - begin)));
   }
   return list;
 }
@@ -100,7 +106,7 @@ int ls_command(const Options& options) {
     throw Error(ExitCode::usage, "--json and --csv: give one of them");
   }
   const RunTableSpec spec{.columns = split(options.columns),
-                          .sort = options.sort,
+                          .sort = column_of(options.sort),
                           .reverse = options.reverse,
                           .width = terminal_width()};
   std::vector<RunSummary> runs = read_runs(options.paths);

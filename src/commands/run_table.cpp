@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <string_view>
 
 #include "base/number_text.h"
 #include "base/strict_json.h"
@@ -84,26 +87,33 @@ std::string plain_text(const ordered_json& value) {
   return value.dump(-1, ' ', /*ensure_ascii=*/false, ordered_json::error_handler_t::replace);
 }
 
+std::string cut(const std::string& value) {
+  constexpr std::size_t kMost = 40;
+  const std::string text = printable(value);
+  return text.size() <= kMost ? text : text.substr(0, kMost - 3) + "...";
+}
+
 // For people: losses with as many digits as matter, times as times.
 std::string cell_text(const RunSummary& run, const std::string& column) {
-  constexpr std::size_t kMost = 40;
-  constexpr double kLongest = 1e12;  // seconds
+  constexpr double kMostDigits = 1e12;  // what is larger is damaged, and not to fill a line
   const ordered_json value = value_of(run, column);
   if (value.is_null()) return "-";
   if (column == "step") {
     const std::string steps = plain_text(value_of(run, "steps"));
-    return plain_text(value) + (steps.empty() ? "" : "/" + steps);
+    return cut(plain_text(value) + (steps.empty() ? "" : "/" + steps));
+  }
+  if (value.is_number() && std::abs(value.get<double>()) >= kMostDigits) {
+    return fmt::format("{:.6g}", value.get<double>());
   }
   if (value.is_number() && column == "wall_seconds") {
-    return duration_text(std::clamp(value.get<double>(), 0.0, kLongest));
+    return duration_text(std::max(value.get<double>(), 0.0));
   }
   if (value.is_number() && column == "tokens_per_second") return rate_text(value.get<double>());
   if (value.is_number_float() && column.ends_with("loss")) {
     return fmt::format("{:.4f}", value.get<double>());
   }
   if (value.is_number_float()) return fmt::format("{:.6g}", value.get<double>());
-  const std::string text = printable(plain_text(value));
-  return text.size() <= kMost || column == "name" ? text : text.substr(0, kMost - 3) + "...";
+  return column == "name" ? printable(plain_text(value)) : cut(plain_text(value));
 }
 
 struct Column {
@@ -113,10 +123,16 @@ struct Column {
   std::size_t width;
 };
 
+struct Heading {
+  std::string_view column, text;
+};
+
+constexpr Heading kHeadings[] = {{.column = "tokens_per_second", .text = "tokens/s"},
+                                 {.column = "wall_seconds", .text = "wall"}};
+
 std::string heading(const std::string& name) {
-  if (name == "tokens_per_second") return "tokens/s";
-  if (name == "wall_seconds") return "wall";
-  return printable(name);
+  const auto* found = std::ranges::find(kHeadings, name, &Heading::column);
+  return found == std::end(kHeadings) ? printable(name) : std::string(found->text);
 }
 
 Column make_column(const std::vector<RunSummary>& runs, const std::string& name) {
@@ -226,6 +242,11 @@ bool comes_first(const ordered_json& a, const ordered_json& b) {
 
 }  // namespace
 
+std::string column_of(const std::string& name) {
+  const auto* found = std::ranges::find(kHeadings, name, &Heading::text);
+  return found == std::end(kHeadings) ? name : std::string(found->column);
+}
+
 void sort_runs(std::vector<RunSummary>& runs, const RunTableSpec& spec) {
   for (const std::string& column : spec.columns) require_column(runs, "--columns", column);
   if (!spec.sort.empty()) {
@@ -290,7 +311,9 @@ std::string runs_json(const std::vector<RunSummary>& runs) {
   ordered_json array = ordered_json::array();
   for (const RunSummary& run : runs) {
     ordered_json object = {{"name", run.name}, {"path", run.path}};
-    for (const auto& [key, value] : run.facts.items()) object[key] = value;
+    for (const auto& [key, value] : run.facts.items()) {
+      if (!object.contains(key)) object[key] = value;
+    }
     object["options"] = run.options;
     array.push_back(object);
   }

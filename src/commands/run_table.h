@@ -17,6 +17,9 @@ struct RunTableSpec {
 };
 
 // A column is "name", "path", a key of RunSummary::facts or, where there is no such key, an option.
+// The one that a user's word stands for: headings of the table do for their columns.
+std::string column_of(const std::string& name);
+
 // Throws Error(usage) naming --sort or --columns, and what comes close, for one that no run has.
 void sort_runs(std::vector<RunSummary>& runs, const RunTableSpec& spec);
 

@@ -1,7 +1,10 @@
 #include "run_summary.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string_view>
@@ -41,8 +44,20 @@ ordered_json read_options(const fs::path& config) {
   return options;
 }
 
+// So that one damaged file cannot take the memory that all other runs are listed with.
+std::string read_at_most(const fs::path& path, std::uint64_t most) {
+  const std::uint64_t bytes = InputFile(path, ExitCode::data).size();
+  if (bytes > most) {
+    throw Error(ExitCode::data,
+                fmt::format("{}: is of {} bytes; at most {} are read of such a file", path.string(),
+                            bytes, most));
+  }
+  return read_file(path, ExitCode::data);
+}
+
 ordered_json read_result(const fs::path& path) {
-  const std::string text = read_file(path, ExitCode::data);
+  constexpr std::uint64_t kMostBytes = 1 << 20;
+  const std::string text = read_at_most(path, kMostBytes);
   if (!parse_json(text, path.string(), ExitCode::data).is_object()) {
     throw Error(ExitCode::data, path.string() + ": is not a JSON object");
   }
@@ -55,12 +70,14 @@ ordered_json at(const ordered_json& object, const char* key) {
 }
 
 // `running` is what a run says until it can say something else. Whether that is still so the lock
-// knows; that of another machine may not be seen here.
-std::string status_of(const fs::path& folder, const ordered_json& result) {
-  if (FolderLock::is_held(folder)) return "running";
+// knows; that of another machine may not be seen here. `was_held`: before the result was read. A
+// run that has ended since has left its lock, one that has begun since has taken it.
+std::string status_of(const fs::path& folder, const ordered_json& result, bool was_held) {
+  if (was_held) return "running";
   const ordered_json said = at(result, "status");
+  if (said.is_string() && said != "running") return said.get<std::string>();
+  if (FolderLock::is_held(folder)) return "running";
   if (!said.is_string()) return "killed";
-  if (said != "running") return said.get<std::string>();
   const ordered_json host = at(result, "hostname");
   return host.is_string() && host != host_name() ? "unknown" : "killed";
 }
@@ -70,20 +87,30 @@ std::string status_of(const fs::path& folder, const ordered_json& result) {
 class Progress {
  public:
   explicit Progress(const fs::path& metrics) : path_(metrics) {
-    const std::string text = read_file(metrics, ExitCode::data);
+    constexpr std::uint64_t kMostBytes = 1 << 30;
+    const std::string text = read_at_most(metrics, kMostBytes);
     std::string_view last;
     std::size_t begin = 0;
     for (std::size_t end = 0; (end = text.find('\n', begin)) != text.npos; begin = end + 1) {
       const std::string_view line = std::string_view(text).substr(begin, end - begin);
       if (line.find("\"train/loss\"") != line.npos) last = line;
-      if (line.find("\"val/loss\"") != line.npos) add_validation(parsed(line));
+      if (line.find("\"val/loss\"") != line.npos) add(line, &Progress::add_validation);
     }
-    if (!last.empty()) add_training(parsed(last));
+    if (!last.empty()) add(last, &Progress::add_training);
   }
 
   const ordered_json& facts() const { return facts_; }
+  const std::string& problem() const { return problem_; }  // with the first damaged line; "": none
 
  private:
+  void add(std::string_view line, void (Progress::*add_values)(const ordered_json&)) {
+    try {
+      (this->*add_values)(parsed(line));
+    } catch (const Error& error) {
+      if (problem_.empty()) problem_ = error.what();
+    }
+  }
+
   ordered_json parsed(std::string_view line) const {
     const json parsed = parse_json(line, path_.string(), ExitCode::data);
     const bool has_step = parsed.is_object() && parsed.contains("step");
@@ -109,6 +136,7 @@ class Progress {
   }
 
   fs::path path_;
+  std::string problem_;
   ordered_json facts_ = ordered_json::object();
   std::optional<double> best_;
 };
@@ -148,15 +176,20 @@ RunSummary summarize_run(const fs::path& folder) {
       run.problems.emplace_back(error.what());
     }
   };
+  const bool was_held = FolderLock::is_held(folder);
   attempt(kConfigFile, [&](const fs::path& path) { run.options = read_options(path); });
   attempt(kResultFile, [&](const fs::path& path) { result = read_result(path); });
-  const std::string status = status_of(folder, result);
+  const std::string status = status_of(folder, result, was_held);
   run.facts["status"] = status;
   for (const auto& [key, value] : result.items()) {
     if (key != "status") run.facts[key] = value;
   }
   if (status != "running" && status != "killed" && status != "unknown") return run;
-  attempt(kMetricsFile, [&](const fs::path& path) { progress = Progress(path).facts(); });
+  attempt(kMetricsFile, [&](const fs::path& path) {
+    const Progress read(path);
+    progress = read.facts();
+    if (!read.problem().empty()) run.problems.push_back(read.problem());
+  });
   run.facts.update(progress);
   if (const auto seconds = wall_seconds(result, folder / kMetricsFile)) {
     run.facts["wall_seconds"] = *seconds;
