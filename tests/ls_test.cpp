@@ -114,7 +114,8 @@ TEST_F(Ls, NoRunThatEndsOrBeginsMeanwhilePassesForKilled) {
         wait(ended % 89);
         say("finished");
         ++ended;
-      } catch (const Error&) {  // a look that was held up itself has shared the lock for long
+      } catch (const Error&) {
+        std::this_thread::yield();  // a look that was held up itself has shared the lock for long
       }
       while (looks == last && ended < kSessions) std::this_thread::yield();
     }
