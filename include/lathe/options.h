@@ -92,8 +92,8 @@ struct Options {
   std::int64_t samples = 0, max_tokens = 0, top_k = 0;  // top_k 0: all
   double temperature = 0, top_p = 0;
   bool kv_cache = false, stop_at_end = false;
-  std::string svg;    // plot: file to write
-  bool json = false;  // eval, sample, inspect, plan, bench, tokenize: one object on stdout
+  std::string svg, html;  // plot: files to write
+  bool json = false;      // eval, sample, inspect, plan, bench, tokenize: one object on stdout
   std::int64_t shard_tokens = 0;
   double val_fraction = -1;  // below 0: the first shard validates
 
