@@ -195,15 +195,16 @@ class PlotPage(unittest.TestCase):
     # Pixels of the canvas in a colour of the style sheet, as it is drawn.
     def pixels(self, name):
         return self.browser.evaluate("""((name) => {
-          const canvas = document.querySelector('canvas'), probe = document.createElement('canvas');
-          const paint = probe.getContext('2d');
-          paint.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(name);
-          paint.fillRect(0, 0, 1, 1);
-          const wanted = paint.getImageData(0, 0, 1, 1).data;
-          const all = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+          const canvas = document.querySelector('canvas');
+          const copy = new OffscreenCanvas(canvas.width, canvas.height);
+          const paint = copy.getContext('2d', { willReadFrequently: true });
+          paint.drawImage(canvas, 0, 0);
+          const all = paint.getImageData(0, 0, copy.width, copy.height).data;
+          const colour = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+          const wanted = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
           let count = 0;
           for (let i = 0; i < all.length; i += 4) {
-            count += [0, 1, 2, 3].every((k) => Math.abs(all[i + k] - wanted[k]) < 3);
+            count += all[i + 3] === 255 && wanted.every((part, k) => Math.abs(all[i + k] - part) < 3);
           }
           return count;
         })(""" + json.dumps(name) + ")")

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "lathe/commands.h"
@@ -386,6 +387,134 @@ TEST(PlotSvg, AMillionPointsStaySmallAndFast) {
   EXPECT_EQ(xml_problem(svg), "");
 }
 
+// A curve of steps 1 to 100 that has resumed at these.
+Curve resumed_at(std::vector<double> steps) {
+  Curve curve = line({}, {});
+  for (int i = 0; i <= 100; ++i) {
+    curve.x.push_back(i);
+    curve.y.push_back(100 - i);
+  }
+  curve.resumes = std::move(steps);
+  return curve;
+}
+
+TEST(PlotTerminal, MarksResumesOnTheAxis) {
+  const auto axis_of = [](const std::vector<double>& steps) {
+    const std::string text = plot_terminal(spec_of({resumed_at(steps)}), 45, 12);
+    for (const std::string& one : lines_of(text)) {
+      if (const std::size_t at = one.find("└"); at != one.npos) return one.substr(at + 3);
+    }
+    return std::string();
+  };
+  const auto columns_before = [](const std::string& text) {
+    return static_cast<double>(width_of(text.substr(0, text.find("┴"))));
+  };
+  const std::string axis = axis_of({50});
+  const auto columns = static_cast<double>(width_of(axis));
+  EXPECT_EQ(count_of(axis, "┴"), 1u) << axis;
+  EXPECT_NEAR(columns_before(axis), columns / 2, 1);
+  EXPECT_EQ(width_of(axis_of({})), width_of(axis));
+  EXPECT_TRUE(axis_of({100}).ends_with("┴"));
+  EXPECT_EQ(columns_before(axis_of({0})), 0);
+  EXPECT_EQ(count_of(axis_of({0, 0, 40, 100}), "┴"), 3u);
+  EXPECT_EQ(count_of(axis_of({}), "┴"), 0u);
+  EXPECT_EQ(count_of(axis_of({101, 1e300, kNan}), "┴"), 0u) << "beyond the last step";
+  EXPECT_NE(plot_terminal(spec_of({resumed_at({50})}), 45, 12).find("┴ resumed"),
+            std::string::npos);
+  EXPECT_EQ(plot_terminal(spec_of({resumed_at({})}), 45, 12).find("resumed"), std::string::npos);
+}
+
+TEST(PlotSvg, MarksResumesFewOfThemHoweverManyThereAre) {
+  const auto svg_of = [](std::vector<double> steps) {
+    return plot_svg(spec_of({resumed_at(std::move(steps))}));
+  };
+  EXPECT_EQ(count_of(svg_of({}), "class=\"resume"), 0u);
+  const std::string svg = svg_of({25, 75});
+  EXPECT_EQ(count_of(svg, "class=\"resume\""), 3u);  // with the legend's
+  EXPECT_NE(svg.find(">resumed<"), std::string::npos);
+  EXPECT_EQ(xml_problem(svg), "");
+  const double left = 52, width = 860 - 52 - 64;  // of the field
+  for (const double part : {0.25, 0.75}) {
+    const std::string place = fmt::format("M{:.1f} 450.0", left + part * width);
+    EXPECT_NE(svg.find("class=\"resume\" d=\"" + place), std::string::npos) << place;
+  }
+  std::vector<double> many;
+  for (int i = 0; i < 100'000; ++i) many.push_back(i / 1000.0);
+  EXPECT_LT(svg_of(many).size(), 50'000u);
+}
+
+// The JSON that the page's script reads.
+nlohmann::json data_of(const std::string& page) {
+  const std::string begin = "<script id=\"data\" type=\"application/json\">";
+  const std::size_t from = page.find(begin) + begin.size();
+  return nlohmann::json::parse(page.substr(from, page.find("</script>", from) - from));
+}
+
+TEST(PlotHtml, HoldsTheCurvesByColour) {
+  Curve validation = line({2, 3}, {4.25, kNan});
+  validation.name = "first, validation";
+  validation.mark = Curve::Mark::points;
+  Curve second = line({1, HUGE_VAL, 2}, {0.1, 1, 1e-7});
+  second.colour = 1;
+  Curve empty = line({1}, {kNan});
+  empty.colour = 2;
+  PlotSpec spec = spec_of({resumed_at({40, 1e300}), validation, second, empty});
+  spec.floor = 0.5;
+  spec.floor_label = "floor";
+  const nlohmann::json data = data_of(plot_html(spec));
+  EXPECT_EQ(data.at("title"), "loss");
+  EXPECT_EQ(data.at("floor"), 0.5);
+  EXPECT_EQ(data.at("floor_label"), "floor");
+  const nlohmann::json& groups = data.at("groups");
+  ASSERT_EQ(groups.size(), 2u);
+  EXPECT_EQ(groups[0].at("name"), "training loss");
+  EXPECT_EQ(groups[0].at("resumes").dump(), "[40]");
+  ASSERT_EQ(groups[0].at("curves").size(), 2u);
+  EXPECT_EQ(groups[0]["curves"][0].at("mark"), "line");
+  EXPECT_EQ(groups[0]["curves"][0].at("x").size(), 101u);
+  EXPECT_EQ(groups[0]["curves"][1].dump(),
+            R"({"mark":"points","name":"first, validation","x":[2],"y":[4.25]})");
+  EXPECT_EQ(groups[1].at("curves")[0].at("x").dump(), "[1,2]");
+  EXPECT_EQ(groups[1]["curves"][0].at("y").dump(), "[0.1,1e-07]");
+  EXPECT_TRUE(data_of(plot_html(spec_of({}))).at("floor").is_null());
+}
+
+TEST(PlotHtml, NamesCannotEndTheScript) {
+  const std::string hostile = "</script><!--<script>{{view}}\"'&\\\x01\xff";
+  PlotSpec spec = spec_of({line({1}, {2})});
+  const std::string plain = plot_html(spec);
+  spec.title = spec.x_label = spec.y_label = spec.floor_label = hostile;
+  spec.curves[0].name = hostile;
+  const std::string page = plot_html(spec);
+  for (const char* part : {"<script", "</script", "<!--", "\"use strict\""}) {
+    EXPECT_EQ(count_of(page, part), count_of(plain, part)) << part;
+  }
+  const std::string replaced = hostile.substr(0, hostile.size() - 1) + "\xEF\xBF\xBD";
+  EXPECT_EQ(data_of(page).at("title"), replaced);
+  EXPECT_EQ(data_of(page).at("groups")[0].at("name"), replaced);
+}
+
+TEST(PlotHtml, NeedsNothingButItself) {
+  const std::string page = plot_html(spec_of({falling(100)}));
+  for (const char* outside : {"http:", "https:", "src=", "<link", "@import", "url(", "import("}) {
+    EXPECT_EQ(page.find(outside), std::string::npos) << outside;
+  }
+  EXPECT_NE(page.find("default-src 'none'"), std::string::npos);
+}
+
+TEST(PlotHtml, AMillionPointsBecomeMeans) {
+  Curve curve = line({}, {});
+  for (int i = 0; i < 1'000'000; ++i) {
+    curve.x.push_back(i);
+    curve.y.push_back(i % 2);
+  }
+  const std::string page = plot_html(spec_of({curve}));
+  EXPECT_LT(page.size(), 500'000u);
+  const nlohmann::json points = data_of(page).at("groups")[0].at("curves")[0];
+  EXPECT_EQ(points.at("x").size(), 20'000u);
+  for (const nlohmann::json& y : points.at("y")) ASSERT_NEAR(y.get<double>(), 0.5, 0.02);
+}
+
 constexpr const char* kMetrics =
     "{\"step\":1,\"train/loss\":5.5,\"train/lr\":1e-3}\n"
     "{\"step\":2,\"train/loss\":null}\n"
@@ -419,6 +548,22 @@ TEST(ReadCurves, IgnoresALastLineThatWasCutShort) {
   EXPECT_TRUE(read_curves(folder.write("empty.jsonl", "")).empty());
 }
 
+TEST(ReadCurves, TheFirstCurveHasTheResumes) {
+  const TemporaryFolder folder;
+  const std::string resume = "{\"step\":3,\"event\":\"resume\"}\n";
+  const auto curves = read_curves(folder.write("metrics.jsonl", kMetrics + resume + resume));
+  ASSERT_EQ(curves.size(), 2u);
+  EXPECT_EQ(curves[0].x.size(), 3u);
+  EXPECT_EQ(curves[0].resumes, (std::vector<double>{3, 3}));
+  EXPECT_TRUE(curves[1].resumes.empty());
+  const auto validated =
+      read_curves(folder.write("metrics.jsonl", resume + "{\"step\":4,\"val/loss\":1}\n"
+                                                         "{\"step\":5,\"event\":\"other\"}\n"));
+  ASSERT_EQ(validated.size(), 1u);
+  EXPECT_EQ(validated[0].resumes, std::vector<double>{3});
+  EXPECT_TRUE(read_curves(folder.write("metrics.jsonl", resume)).empty());
+}
+
 void expect_data_error(const std::string& text, const std::string& part) {
   const TemporaryFolder folder;
   const std::string file = folder.write("metrics.jsonl", text);
@@ -450,10 +595,11 @@ struct Outcome {
   std::string out, err;
 };
 
-Outcome plot(std::vector<std::string> paths, std::string svg = "") {
+Outcome plot(std::vector<std::string> paths, std::string svg = "", std::string html = "") {
   Options options{};
   options.paths = std::move(paths);
   options.svg = std::move(svg);
+  options.html = std::move(html);
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   Outcome outcome{};
@@ -495,6 +641,30 @@ TEST(PlotCommand, OverlaysRunsUnderTheirOwnNames) {
   EXPECT_NE(two.out.find("b two   B two, validation"), std::string::npos) << two.out;
   const Outcome same = plot({root + "/one", root + "/deep/one"});
   EXPECT_NE(same.out.find(root.substr(0, 20)), std::string::npos) << same.out;
+}
+
+TEST(PlotCommand, WritesThePageToo) {
+  const TemporaryFolder folder;
+  const std::string resume = "{\"step\":3,\"event\":\"resume\"}\n";
+  folder.write("one/metrics.jsonl", kMetrics + resume);
+  folder.write("two/metrics.jsonl", kMetrics);
+  folder.write("two/result.json", "{\"val_floor\": 0.4321}");
+  const std::string html = (folder.path() / "loss.html").string();
+  const std::string root = folder.path().string();
+  const Outcome outcome = plot({root + "/one", root + "/two"}, "", html);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("wrote " + html + "\n"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("┴ resumed"), std::string::npos) << outcome.out;
+  const nlohmann::json data = data_of(read_file(html, ExitCode::data));
+  EXPECT_EQ(data.at("title"), "Loss of one, two");
+  EXPECT_EQ(data.at("floor"), 0.4321);
+  ASSERT_EQ(data.at("groups").size(), 2u);
+  EXPECT_EQ(data.at("groups")[0].at("name"), "one");
+  EXPECT_EQ(data.at("groups")[0].at("resumes").dump(), "[3]");
+  EXPECT_EQ(data.at("groups")[1].at("resumes").dump(), "[]");
+  EXPECT_EQ(data.at("groups")[1].at("curves")[1].at("name"), "two, validation");
+  EXPECT_EQ(plot({root + "/one"}, "", root + "/no/such/loss.html").code,
+            static_cast<int>(ExitCode::storage));
 }
 
 TEST(PlotCommand, NothingToDrawIsAnError) {

@@ -93,7 +93,8 @@ function drawResumes(group, scale) {
 function clipped(scale, draw) {
   paper.save();
   paper.beginPath();
-  paper.rect(margin.left, margin.top - 4, scale.right - margin.left, scale.bottom - margin.top + 5);
+  paper.rect(margin.left - 4, margin.top - 4, scale.right - margin.left + 8,
+    scale.bottom - margin.top + 5);
   paper.clip();
   draw();
   paper.restore();
@@ -232,6 +233,18 @@ function buildLegend() {
   }
 }
 
+let drawIsDue = false;
+
+// Once a frame, however many events come.
+function drawSoon() {
+  if (drawIsDue) return;
+  drawIsDue = true;
+  requestAnimationFrame(() => {
+    drawIsDue = false;
+    draw();
+  });
+}
+
 function showAll() {
   view.x = view.y = null;
   draw();
@@ -246,21 +259,32 @@ function listen() {
     if (event.button === 0) view.drag = [place(event), place(event)];
   };
   window.onpointermove = (event) => {
+    if (event.buttons === 0) view.drag = null;  // let go outside of the window
     if (!view.drag && event.target !== canvas) return;
     view.pointer = place(event);
     if (view.drag) view.drag[1] = view.pointer;
-    requestAnimationFrame(draw);
+    drawSoon();
   };
   window.onpointerup = () => {
     if (!view.drag) return;
     zoomToDrag();
     draw();
   };
-  window.onpointercancel = () => { view.drag = null; };
-  canvas.onpointerleave = () => { view.pointer = null; draw(); };
+  window.onpointercancel = () => {
+    view.drag = null;
+    draw();
+  };
+  canvas.onpointerleave = () => {
+    view.pointer = null;
+    draw();
+  };
   canvas.ondblclick = showAll;
   byId("whole").onclick = showAll;
-  byId("log").onchange = (event) => { view.log = event.target.checked; view.y = null; draw(); };
+  byId("log").onchange = (event) => {
+    view.log = event.target.checked;
+    view.y = null;
+    draw();
+  };
   byId("smoothing").oninput = smooth;
   matchMedia("(prefers-color-scheme: dark)").onchange = draw;
   new ResizeObserver(draw).observe(canvas);

@@ -40,7 +40,8 @@ function smoothAll() {
     for (const curve of group.curves) {
       const reach = reachOf(curve);
       curve.smooth = reach > 0 ? smoothed(curve.y, reach) : curve.y;
-      most = Math.max(most, reach);
+      const spacing = (curve.x[curve.x.length - 1] - curve.x[0]) / (curve.x.length - 1);
+      most = Math.max(most, reach > 0 ? Math.round(reach * spacing) : 0);
     }
   }
   byId("smoothed").textContent = most > 0 ? `± ${most} steps` : "off";

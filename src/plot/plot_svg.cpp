@@ -259,7 +259,7 @@ class Picture {
   }
 
   void draw_resume(double at, double height) {
-    add("<path class=\"resume\" d=\"M{:.1f} {:.1f}l-4 -7h8z\"/>\n", at, height);
+    add("<path class=\"resume\" d=\"M{:.1f} {:.1f}h-4l4 -7l4 7z\"/>\n", at, height);
   }
 
   const PlotSpec& spec_;
