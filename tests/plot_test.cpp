@@ -4,141 +4,22 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "lathe/commands.h"
-#include "lathe/error.h"
-#include "lathe/files.h"
 #include "plot/plot_scale.h"
+#include "support/picture_files.h"
 
 namespace lathe {
 namespace {
 
-namespace fs = std::filesystem;
+using test::page_data;
+using test::xml_problem;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-
-// A folder that goes with the test.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    path_ = fs::path(testing::TempDir()) /
-            fmt::format("lathe_plot_{}_{}", info->name(),
-                        std::chrono::steady_clock::now().time_since_epoch().count());
-    fs::create_directories(path_);
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string write(const std::string& name, const std::string& text) const {
-    fs::create_directories((path_ / name).parent_path());
-    OutputFile(path_ / name).write(text);
-    return (path_ / name).string();
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-// Enough of XML to tell a drawing that a browser refuses: tags nest, attributes are quoted, the
-// markup characters are escaped, the entities are known, and control characters are missing.
-class XmlChecker {
- public:
-  explicit XmlChecker(std::string_view text) : text_(text) {}
-
-  // Empty, or what is wrong.
-  std::string check() {
-    while (!text_.empty()) {
-      const std::string problem = text_.front() == '<' ? tag() : content();
-      if (!problem.empty()) return problem;
-    }
-    if (!open_.empty()) return "not closed: " + open_.back();
-    return roots_ == 1 ? "" : fmt::format("{} roots", roots_);
-  }
-
- private:
-  static bool is_name(char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == ':';
-  }
-
-  std::string_view take_name() {
-    std::size_t end = 0;
-    while (end < text_.size() && is_name(text_[end])) ++end;
-    const std::string_view name = text_.substr(0, end);
-    text_.remove_prefix(end);
-    return name;
-  }
-
-  bool take(std::string_view expected) {
-    if (!text_.starts_with(expected)) return false;
-    text_.remove_prefix(expected.size());
-    return true;
-  }
-
-  std::string tag() {
-    if (take("</")) {
-      const std::string name(take_name());
-      if (open_.empty() || open_.back() != name || !take(">")) return "wrong end of " + name;
-      open_.pop_back();
-      return "";
-    }
-    text_.remove_prefix(1);
-    const std::string name(take_name());
-    if (name.empty()) return "a bare <";
-    roots_ += open_.empty();
-    while (take(" ")) {
-      if (take_name().empty() || !take("=\"")) return "bad attribute of " + name;
-      const std::size_t end = text_.find('"');
-      if (end == std::string_view::npos) return "open attribute of " + name;
-      if (const auto problem = characters(text_.substr(0, end)); !problem.empty()) return problem;
-      text_.remove_prefix(end + 1);
-    }
-    if (take("/>")) return "";
-    if (!take(">")) return "tag not closed: " + name;
-    open_.push_back(name);
-    return "";
-  }
-
-  std::string content() {
-    const std::size_t end = std::min(text_.find('<'), text_.size());
-    const std::string_view part = text_.substr(0, end);
-    text_.remove_prefix(end);
-    if (open_.empty() && part.find_first_not_of('\n') != std::string_view::npos) {
-      return "text outside the root";
-    }
-    return characters(part);
-  }
-
-  static std::string characters(std::string_view part) {
-    for (std::size_t i = 0; i < part.size(); ++i) {
-      const auto c = static_cast<unsigned char>(part[i]);
-      if (c == '<' || (c < 0x20 && c != '\n')) return fmt::format("character {:#x}", c);
-      if (c != '&') continue;
-      const std::string_view entity = part.substr(i, part.find(';', i) - i);
-      if (entity != "&amp" && entity != "&lt" && entity != "&gt" && entity != "&quot") {
-        return "unknown entity";
-      }
-    }
-    return "";
-  }
-
-  std::string_view text_;
-  std::vector<std::string> open_;
-  int roots_ = 0;
-};
-
-std::string xml_problem(const std::string& text) {
-  return XmlChecker(text).check();
-}
 
 TEST(XmlChecker, SeesWhatItLooksFor) {
   EXPECT_EQ(xml_problem("<a b=\"1 &amp; 2\"><c/>x</a>\n"), "");
@@ -443,13 +324,6 @@ TEST(PlotSvg, MarksResumesFewOfThemHoweverManyThereAre) {
   EXPECT_LT(svg_of(many).size(), 50'000u);
 }
 
-// The JSON that the page's script reads.
-nlohmann::json data_of(const std::string& page) {
-  const std::string begin = "<script id=\"data\" type=\"application/json\">";
-  const std::size_t from = page.find(begin) + begin.size();
-  return nlohmann::json::parse(page.substr(from, page.find("</script>", from) - from));
-}
-
 TEST(PlotHtml, HoldsTheCurvesByColour) {
   Curve validation = line({2, 3}, {4.25, kNan});
   validation.name = "first, validation";
@@ -461,7 +335,7 @@ TEST(PlotHtml, HoldsTheCurvesByColour) {
   PlotSpec spec = spec_of({resumed_at({40, 1e300}), validation, second, empty});
   spec.floor = 0.5;
   spec.floor_label = "floor";
-  const nlohmann::json data = data_of(plot_html(spec));
+  const nlohmann::json data = page_data(plot_html(spec));
   EXPECT_EQ(data.at("title"), "loss");
   EXPECT_EQ(data.at("floor"), 0.5);
   EXPECT_EQ(data.at("floor_label"), "floor");
@@ -476,7 +350,7 @@ TEST(PlotHtml, HoldsTheCurvesByColour) {
             R"({"mark":"points","name":"first, validation","x":[2],"y":[4.25]})");
   EXPECT_EQ(groups[1].at("curves")[0].at("x").dump(), "[1,2]");
   EXPECT_EQ(groups[1]["curves"][0].at("y").dump(), "[0.1,1e-07]");
-  EXPECT_TRUE(data_of(plot_html(spec_of({}))).at("floor").is_null());
+  EXPECT_TRUE(page_data(plot_html(spec_of({}))).at("floor").is_null());
 }
 
 TEST(PlotHtml, NamesCannotEndTheScript) {
@@ -490,8 +364,8 @@ TEST(PlotHtml, NamesCannotEndTheScript) {
     EXPECT_EQ(count_of(page, part), count_of(plain, part)) << part;
   }
   const std::string replaced = hostile.substr(0, hostile.size() - 1) + "\xEF\xBF\xBD";
-  EXPECT_EQ(data_of(page).at("title"), replaced);
-  EXPECT_EQ(data_of(page).at("groups")[0].at("name"), replaced);
+  EXPECT_EQ(page_data(page).at("title"), replaced);
+  EXPECT_EQ(page_data(page).at("groups")[0].at("name"), replaced);
 }
 
 TEST(PlotHtml, NeedsNothingButItself) {
@@ -510,181 +384,9 @@ TEST(PlotHtml, AMillionPointsBecomeMeans) {
   }
   const std::string page = plot_html(spec_of({curve}));
   EXPECT_LT(page.size(), 500'000u);
-  const nlohmann::json points = data_of(page).at("groups")[0].at("curves")[0];
+  const nlohmann::json points = page_data(page).at("groups")[0].at("curves")[0];
   EXPECT_EQ(points.at("x").size(), 20'000u);
   for (const nlohmann::json& y : points.at("y")) ASSERT_NEAR(y.get<double>(), 0.5, 0.02);
-}
-
-constexpr const char* kMetrics =
-    "{\"step\":1,\"train/loss\":5.5,\"train/lr\":1e-3}\n"
-    "{\"step\":2,\"train/loss\":null}\n"
-    "{\"step\":2,\"val/loss\":4.25}\n"
-    "{\"step\":3,\"train/loss\":4}\n";
-
-TEST(ReadCurves, TakesTheFolderOrTheFile) {
-  const TemporaryFolder folder;
-  const std::string file = folder.write("metrics.jsonl", kMetrics);
-  for (const std::string& path : {file, folder.path().string()}) {
-    const std::vector<Curve> curves = read_curves(path);
-    ASSERT_EQ(curves.size(), 2u);
-    EXPECT_EQ(curves[0].x, (std::vector<double>{1, 2, 3}));
-    EXPECT_EQ(curves[0].y[0], 5.5);
-    EXPECT_TRUE(std::isnan(curves[0].y[1]));
-    EXPECT_EQ(curves[0].mark, Curve::Mark::line);
-    EXPECT_EQ(curves[1].x, std::vector<double>{2});
-    EXPECT_EQ(curves[1].y, std::vector<double>{4.25});
-    EXPECT_EQ(curves[1].mark, Curve::Mark::points);
-  }
-}
-
-TEST(ReadCurves, IgnoresALastLineThatWasCutShort) {
-  const TemporaryFolder folder;
-  const std::string text = std::string(kMetrics) + "{\"step\":4,\"train/loss\":3}";
-  for (std::size_t length = text.size() - 25; length <= text.size(); ++length) {
-    const std::string file = folder.write("metrics.jsonl", text.substr(0, length));
-    const std::size_t expected = length == text.size() ? 4 : 3;
-    EXPECT_EQ(read_curves(file)[0].x.size(), expected) << length;
-  }
-  EXPECT_TRUE(read_curves(folder.write("empty.jsonl", "")).empty());
-}
-
-TEST(ReadCurves, TheFirstCurveHasTheResumes) {
-  const TemporaryFolder folder;
-  const std::string resume = "{\"step\":3,\"event\":\"resume\"}\n";
-  const auto curves = read_curves(folder.write("metrics.jsonl", kMetrics + resume + resume));
-  ASSERT_EQ(curves.size(), 2u);
-  EXPECT_EQ(curves[0].x.size(), 3u);
-  EXPECT_EQ(curves[0].resumes, (std::vector<double>{3, 3}));
-  EXPECT_TRUE(curves[1].resumes.empty());
-  const auto validated =
-      read_curves(folder.write("metrics.jsonl", resume + "{\"step\":4,\"val/loss\":1}\n"
-                                                         "{\"step\":5,\"event\":\"other\"}\n"));
-  ASSERT_EQ(validated.size(), 1u);
-  EXPECT_EQ(validated[0].resumes, std::vector<double>{3});
-  EXPECT_TRUE(read_curves(folder.write("metrics.jsonl", resume)).empty());
-}
-
-void expect_data_error(const std::string& text, const std::string& part) {
-  const TemporaryFolder folder;
-  const std::string file = folder.write("metrics.jsonl", text);
-  try {
-    read_curves(file);
-    ADD_FAILURE() << "accepted: " << text;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::data);
-    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-    EXPECT_NE(std::string(error.what()).find(file), std::string::npos) << error.what();
-  }
-}
-
-TEST(ReadCurves, BadLinesAreNamed) {
-  const std::string good = "{\"step\":1,\"train/loss\":5.5}\n";
-  expect_data_error(good + "{\"step\":2,\"train/lo\n" + good, "line 2: not valid JSON");
-  expect_data_error(good + good + "\n", "line 3");
-  expect_data_error("[1]\n", "line 1: not a JSON object");
-  expect_data_error("{\"train/loss\":1}\n", "line 1: has no \"step\"");
-  expect_data_error("{\"step\":-1,\"train/loss\":1}\n", "line 1: has no \"step\"");
-  expect_data_error("{\"step\":1.5,\"train/loss\":1}\n", "line 1: has no \"step\"");
-  expect_data_error("{\"step\":1,\"val/loss\":\"x\"}\n", "\"val/loss\"");
-  expect_data_error("{\"step\":1,\"step\":2}\n", "stands twice");
-}
-
-// plot_command of these options; its exit code, or that of the error with its message.
-struct Outcome {
-  int code;
-  std::string out, err;
-};
-
-Outcome plot(std::vector<std::string> paths, std::string svg = "", std::string html = "") {
-  Options options{};
-  options.paths = std::move(paths);
-  options.svg = std::move(svg);
-  options.html = std::move(html);
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Outcome outcome{};
-  std::string message;
-  try {
-    outcome.code = plot_command(options);
-  } catch (const Error& error) {
-    outcome.code = static_cast<int>(error.code());
-    message = error.what();
-  }
-  outcome.out = testing::internal::GetCapturedStdout();
-  outcome.err = testing::internal::GetCapturedStderr() + message;
-  return outcome;
-}
-
-TEST(PlotCommand, DrawsARunWithItsFloorAndSaysWhatItLeavesOut) {
-  const TemporaryFolder folder;
-  folder.write("runs/first/metrics.jsonl", kMetrics);
-  folder.write("runs/first/result.json", "{\"val_floor\": 0.4321}");
-  const std::string svg = (folder.path() / "loss.svg").string();
-  const Outcome outcome = plot({(folder.path() / "runs/first").string() + "/"}, svg);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_NE(outcome.out.find("Loss of first"), std::string::npos) << outcome.out;
-  EXPECT_NE(outcome.out.find("0.4321"), std::string::npos) << outcome.out;
-  EXPECT_NE(outcome.err.find("1 of 3 values of training loss"), std::string::npos) << outcome.err;
-  const std::string written = read_file(svg, ExitCode::data);
-  EXPECT_EQ(xml_problem(written), "");
-  EXPECT_NE(written.find("0.4321"), std::string::npos);
-}
-
-TEST(PlotCommand, OverlaysRunsUnderTheirOwnNames) {
-  const TemporaryFolder folder;
-  for (const char* run : {"one", "two", "deep/one"}) {
-    folder.write(fmt::format("{}/metrics.jsonl", run), kMetrics);
-  }
-  const std::string root = folder.path().string();
-  const Outcome two = plot({root + "/one", root + "/two"});
-  EXPECT_NE(two.out.find("a one   A one, validation"), std::string::npos) << two.out;
-  EXPECT_NE(two.out.find("b two   B two, validation"), std::string::npos) << two.out;
-  const Outcome same = plot({root + "/one", root + "/deep/one"});
-  EXPECT_NE(same.out.find(root.substr(0, 20)), std::string::npos) << same.out;
-}
-
-TEST(PlotCommand, WritesThePageToo) {
-  const TemporaryFolder folder;
-  const std::string resume = "{\"step\":3,\"event\":\"resume\"}\n";
-  folder.write("one/metrics.jsonl", kMetrics + resume);
-  folder.write("two/metrics.jsonl", kMetrics);
-  folder.write("two/result.json", "{\"val_floor\": 0.4321}");
-  const std::string html = (folder.path() / "loss.html").string();
-  const std::string root = folder.path().string();
-  const Outcome outcome = plot({root + "/one", root + "/two"}, "", html);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_NE(outcome.out.find("wrote " + html + "\n"), std::string::npos) << outcome.out;
-  EXPECT_NE(outcome.out.find("┴ resumed"), std::string::npos) << outcome.out;
-  const nlohmann::json data = data_of(read_file(html, ExitCode::data));
-  EXPECT_EQ(data.at("title"), "Loss of one, two");
-  EXPECT_EQ(data.at("floor"), 0.4321);
-  ASSERT_EQ(data.at("groups").size(), 2u);
-  EXPECT_EQ(data.at("groups")[0].at("name"), "one");
-  EXPECT_EQ(data.at("groups")[0].at("resumes").dump(), "[3]");
-  EXPECT_EQ(data.at("groups")[1].at("resumes").dump(), "[]");
-  EXPECT_EQ(data.at("groups")[1].at("curves")[1].at("name"), "two, validation");
-  EXPECT_EQ(plot({root + "/one"}, "", root + "/no/such/loss.html").code,
-            static_cast<int>(ExitCode::storage));
-}
-
-TEST(PlotCommand, NothingToDrawIsAnError) {
-  const TemporaryFolder folder;
-  const std::string empty = folder.write("empty.jsonl", "");
-  const std::string nulls = folder.write("nulls.jsonl", "{\"step\":1,\"train/loss\":null}\n");
-  for (const std::string& path : {empty, nulls, folder.path().string(), std::string("/no/such")}) {
-    const Outcome outcome = plot({path});
-    EXPECT_EQ(outcome.code, static_cast<int>(ExitCode::data)) << path;
-    EXPECT_NE(outcome.err.find(path), std::string::npos) << outcome.err;
-    EXPECT_EQ(outcome.out, "");
-  }
-  EXPECT_EQ(plot({}).code, static_cast<int>(ExitCode::usage));
-}
-
-TEST(PlotCommand, AnSvgThatCannotBeWrittenIsAStorageError) {
-  const TemporaryFolder folder;
-  const std::string file = folder.write("metrics.jsonl", kMetrics);
-  EXPECT_EQ(plot({file}, (folder.path() / "no/such/loss.svg").string()).code,
-            static_cast<int>(ExitCode::storage));
 }
 
 }  // namespace
