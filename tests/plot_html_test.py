@@ -297,7 +297,9 @@ class PlotPage(unittest.TestCase):
         box = self.shown()
         self.assertGreater(box[0], first)
         self.assertLess(box[1], last)
-        self.assertTrue(low < box[2] < box[3] < high)
+        for dragged, found in ((0.6, box[2]), (0.3, box[3])):
+            inside = (dragged * self.height - 26) / (self.height - 26 - 44)
+            self.assertAlmostEqual(found, high - inside * (high - low), delta=0.02 * (high - low))
         self.browser.click(*self.at(0.5, 0.5), clicks=2)
         self.assertEqual(self.shown(), everything)
         self.browser.drag(self.at(0.4, 0.5), self.at(0.7, 0.5))

@@ -374,6 +374,8 @@ TEST(PlotHtml, NeedsNothingButItself) {
     EXPECT_EQ(page.find(outside), std::string::npos) << outside;
   }
   EXPECT_NE(page.find("default-src 'none'"), std::string::npos);
+  EXPECT_TRUE(page.starts_with("<!doctype html>\n"));
+  EXPECT_TRUE(page.ends_with("</html>\n"));
 }
 
 TEST(PlotHtml, AMillionPointsBecomeMeans) {
