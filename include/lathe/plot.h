@@ -16,8 +16,7 @@ struct Curve {
   std::vector<double> x, y;  // of one length; a point that is not finite is left out
   Mark mark = Mark::line;
   int colour = 0;  // curves of one colour belong together; used modulo the palette's size
-  std::vector<double> resumes =
-      {};  // where the run went on after an interruption: ticks at the axis
+  std::vector<double> resumes = {};  // x where the run went on; marked on the axis
 };
 
 struct PlotSpec {
