@@ -285,6 +285,7 @@ const Case kCases[] = {
      {"--shard-tokens 3B", "2147483647"}},
     {"plot none", 3, {"none"}},
     {"plot run --svg /proc/loss.svg", 6, {"loss.svg"}},
+    {"plot run --html /proc/loss.html", 6, {"loss.html"}},
 };
 // clang-format on
 

@@ -70,7 +70,8 @@ TEST(LineFile, CutsWhatWaitsToo) {
 TEST(LineFile, MemoryForLinesHasAnEnd) {
   const test::TempDir folder;
   LineFile file(folder / "log");
-  const std::string line = std::string(1 << 20, 'x') + "\n";
+  std::string line(1 << 20, 'x');
+  line.push_back('\n');
   {
     const test::FileSizeLimit none(0);
     for (int i = 0; i < 20; ++i) file.add(line);

@@ -4,140 +4,22 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "lathe/commands.h"
-#include "lathe/error.h"
-#include "lathe/files.h"
 #include "plot/plot_scale.h"
+#include "support/picture_files.h"
 
 namespace lathe {
 namespace {
 
-namespace fs = std::filesystem;
+using test::page_data;
+using test::xml_problem;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-
-// A folder that goes with the test.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    path_ = fs::path(testing::TempDir()) /
-            fmt::format("lathe_plot_{}_{}", info->name(),
-                        std::chrono::steady_clock::now().time_since_epoch().count());
-    fs::create_directories(path_);
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string write(const std::string& name, const std::string& text) const {
-    fs::create_directories((path_ / name).parent_path());
-    OutputFile(path_ / name).write(text);
-    return (path_ / name).string();
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-// Enough of XML to tell a drawing that a browser refuses: tags nest, attributes are quoted, the
-// markup characters are escaped, the entities are known, and control characters are missing.
-class XmlChecker {
- public:
-  explicit XmlChecker(std::string_view text) : text_(text) {}
-
-  // Empty, or what is wrong.
-  std::string check() {
-    while (!text_.empty()) {
-      const std::string problem = text_.front() == '<' ? tag() : content();
-      if (!problem.empty()) return problem;
-    }
-    if (!open_.empty()) return "not closed: " + open_.back();
-    return roots_ == 1 ? "" : fmt::format("{} roots", roots_);
-  }
-
- private:
-  static bool is_name(char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == ':';
-  }
-
-  std::string_view take_name() {
-    std::size_t end = 0;
-    while (end < text_.size() && is_name(text_[end])) ++end;
-    const std::string_view name = text_.substr(0, end);
-    text_.remove_prefix(end);
-    return name;
-  }
-
-  bool take(std::string_view expected) {
-    if (!text_.starts_with(expected)) return false;
-    text_.remove_prefix(expected.size());
-    return true;
-  }
-
-  std::string tag() {
-    if (take("</")) {
-      const std::string name(take_name());
-      if (open_.empty() || open_.back() != name || !take(">")) return "wrong end of " + name;
-      open_.pop_back();
-      return "";
-    }
-    text_.remove_prefix(1);
-    const std::string name(take_name());
-    if (name.empty()) return "a bare <";
-    roots_ += open_.empty();
-    while (take(" ")) {
-      if (take_name().empty() || !take("=\"")) return "bad attribute of " + name;
-      const std::size_t end = text_.find('"');
-      if (end == std::string_view::npos) return "open attribute of " + name;
-      if (const auto problem = characters(text_.substr(0, end)); !problem.empty()) return problem;
-      text_.remove_prefix(end + 1);
-    }
-    if (take("/>")) return "";
-    if (!take(">")) return "tag not closed: " + name;
-    open_.push_back(name);
-    return "";
-  }
-
-  std::string content() {
-    const std::size_t end = std::min(text_.find('<'), text_.size());
-    const std::string_view part = text_.substr(0, end);
-    text_.remove_prefix(end);
-    if (open_.empty() && part.find_first_not_of('\n') != std::string_view::npos) {
-      return "text outside the root";
-    }
-    return characters(part);
-  }
-
-  static std::string characters(std::string_view part) {
-    for (std::size_t i = 0; i < part.size(); ++i) {
-      const auto c = static_cast<unsigned char>(part[i]);
-      if (c == '<' || (c < 0x20 && c != '\n')) return fmt::format("character {:#x}", c);
-      if (c != '&') continue;
-      const std::string_view entity = part.substr(i, part.find(';', i) - i);
-      if (entity != "&amp" && entity != "&lt" && entity != "&gt" && entity != "&quot") {
-        return "unknown entity";
-      }
-    }
-    return "";
-  }
-
-  std::string_view text_;
-  std::vector<std::string> open_;
-  int roots_ = 0;
-};
-
-std::string xml_problem(const std::string& text) {
-  return XmlChecker(text).check();
-}
 
 TEST(XmlChecker, SeesWhatItLooksFor) {
   EXPECT_EQ(xml_problem("<a b=\"1 &amp; 2\"><c/>x</a>\n"), "");
@@ -386,135 +268,127 @@ TEST(PlotSvg, AMillionPointsStaySmallAndFast) {
   EXPECT_EQ(xml_problem(svg), "");
 }
 
-constexpr const char* kMetrics =
-    "{\"step\":1,\"train/loss\":5.5,\"train/lr\":1e-3}\n"
-    "{\"step\":2,\"train/loss\":null}\n"
-    "{\"step\":2,\"val/loss\":4.25}\n"
-    "{\"step\":3,\"train/loss\":4}\n";
-
-TEST(ReadCurves, TakesTheFolderOrTheFile) {
-  const TemporaryFolder folder;
-  const std::string file = folder.write("metrics.jsonl", kMetrics);
-  for (const std::string& path : {file, folder.path().string()}) {
-    const std::vector<Curve> curves = read_curves(path);
-    ASSERT_EQ(curves.size(), 2u);
-    EXPECT_EQ(curves[0].x, (std::vector<double>{1, 2, 3}));
-    EXPECT_EQ(curves[0].y[0], 5.5);
-    EXPECT_TRUE(std::isnan(curves[0].y[1]));
-    EXPECT_EQ(curves[0].mark, Curve::Mark::line);
-    EXPECT_EQ(curves[1].x, std::vector<double>{2});
-    EXPECT_EQ(curves[1].y, std::vector<double>{4.25});
-    EXPECT_EQ(curves[1].mark, Curve::Mark::points);
+// A curve of steps 1 to 100 that has resumed at these.
+Curve resumed_at(std::vector<double> steps) {
+  Curve curve = line({}, {});
+  for (int i = 0; i <= 100; ++i) {
+    curve.x.push_back(i);
+    curve.y.push_back(100 - i);
   }
+  curve.resumes = std::move(steps);
+  return curve;
 }
 
-TEST(ReadCurves, IgnoresALastLineThatWasCutShort) {
-  const TemporaryFolder folder;
-  const std::string text = std::string(kMetrics) + "{\"step\":4,\"train/loss\":3}";
-  for (std::size_t length = text.size() - 25; length <= text.size(); ++length) {
-    const std::string file = folder.write("metrics.jsonl", text.substr(0, length));
-    const std::size_t expected = length == text.size() ? 4 : 3;
-    EXPECT_EQ(read_curves(file)[0].x.size(), expected) << length;
+TEST(PlotTerminal, MarksResumesOnTheAxis) {
+  const auto axis_of = [](const std::vector<double>& steps) {
+    const std::string text = plot_terminal(spec_of({resumed_at(steps)}), 45, 12);
+    for (const std::string& one : lines_of(text)) {
+      if (const std::size_t at = one.find("└"); at != one.npos) return one.substr(at + 3);
+    }
+    return std::string();
+  };
+  const auto columns_before = [](const std::string& text) {
+    return static_cast<double>(width_of(text.substr(0, text.find("┴"))));
+  };
+  const std::string axis = axis_of({50});
+  const auto columns = static_cast<double>(width_of(axis));
+  EXPECT_EQ(count_of(axis, "┴"), 1u) << axis;
+  EXPECT_NEAR(columns_before(axis), columns / 2, 1);
+  EXPECT_EQ(width_of(axis_of({})), width_of(axis));
+  EXPECT_TRUE(axis_of({100}).ends_with("┴"));
+  EXPECT_EQ(columns_before(axis_of({0})), 0);
+  EXPECT_EQ(count_of(axis_of({0, 0, 40, 100}), "┴"), 3u);
+  EXPECT_EQ(count_of(axis_of({}), "┴"), 0u);
+  EXPECT_EQ(count_of(axis_of({101, 1e300, kNan}), "┴"), 0u) << "beyond the last step";
+  EXPECT_NE(plot_terminal(spec_of({resumed_at({50})}), 45, 12).find("┴ resumed"),
+            std::string::npos);
+  EXPECT_EQ(plot_terminal(spec_of({resumed_at({})}), 45, 12).find("resumed"), std::string::npos);
+}
+
+TEST(PlotSvg, MarksResumesFewOfThemHoweverManyThereAre) {
+  const auto svg_of = [](std::vector<double> steps) {
+    return plot_svg(spec_of({resumed_at(std::move(steps))}));
+  };
+  EXPECT_EQ(count_of(svg_of({}), "class=\"resume"), 0u);
+  const std::string svg = svg_of({25, 75});
+  EXPECT_EQ(count_of(svg, "class=\"resume\""), 3u);  // with the legend's
+  EXPECT_NE(svg.find(">resumed<"), std::string::npos);
+  EXPECT_EQ(xml_problem(svg), "");
+  const double left = 52, width = 860 - 52 - 64;  // of the field
+  for (const double part : {0.25, 0.75}) {
+    const std::string place = fmt::format("M{:.1f} 450.0", left + part * width);
+    EXPECT_NE(svg.find("class=\"resume\" d=\"" + place), std::string::npos) << place;
   }
-  EXPECT_TRUE(read_curves(folder.write("empty.jsonl", "")).empty());
+  std::vector<double> many;
+  for (int i = 0; i < 100'000; ++i) many.push_back(i / 1000.0);
+  EXPECT_LT(svg_of(many).size(), 50'000u);
 }
 
-void expect_data_error(const std::string& text, const std::string& part) {
-  const TemporaryFolder folder;
-  const std::string file = folder.write("metrics.jsonl", text);
-  try {
-    read_curves(file);
-    ADD_FAILURE() << "accepted: " << text;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::data);
-    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-    EXPECT_NE(std::string(error.what()).find(file), std::string::npos) << error.what();
+TEST(PlotHtml, HoldsTheCurvesByColour) {
+  Curve validation = line({2, 3}, {4.25, kNan});
+  validation.name = "first, validation";
+  validation.mark = Curve::Mark::points;
+  Curve second = line({1, HUGE_VAL, 2}, {0.1, 1, 1e-7});
+  second.colour = 1;
+  Curve empty = line({1}, {kNan});
+  empty.colour = 2;
+  PlotSpec spec = spec_of({resumed_at({40, 1e300}), validation, second, empty});
+  spec.floor = 0.5;
+  spec.floor_label = "floor";
+  const nlohmann::json data = page_data(plot_html(spec));
+  EXPECT_EQ(data.at("title"), "loss");
+  EXPECT_EQ(data.at("floor"), 0.5);
+  EXPECT_EQ(data.at("floor_label"), "floor");
+  const nlohmann::json& groups = data.at("groups");
+  ASSERT_EQ(groups.size(), 2u);
+  EXPECT_EQ(groups[0].at("name"), "training loss");
+  EXPECT_EQ(groups[0].at("resumes").dump(), "[40]");
+  ASSERT_EQ(groups[0].at("curves").size(), 2u);
+  EXPECT_EQ(groups[0]["curves"][0].at("mark"), "line");
+  EXPECT_EQ(groups[0]["curves"][0].at("x").size(), 101u);
+  EXPECT_EQ(groups[0]["curves"][1].dump(),
+            R"({"mark":"points","name":"first, validation","x":[2],"y":[4.25]})");
+  EXPECT_EQ(groups[1].at("curves")[0].at("x").dump(), "[1,2]");
+  EXPECT_EQ(groups[1]["curves"][0].at("y").dump(), "[0.1,1e-07]");
+  EXPECT_TRUE(page_data(plot_html(spec_of({}))).at("floor").is_null());
+}
+
+TEST(PlotHtml, NamesCannotEndTheScript) {
+  const std::string hostile = "</script><!--<script>{{view}}\"'&\\\x01\xff";
+  PlotSpec spec = spec_of({line({1}, {2})});
+  const std::string plain = plot_html(spec);
+  spec.title = spec.x_label = spec.y_label = spec.floor_label = hostile;
+  spec.curves[0].name = hostile;
+  const std::string page = plot_html(spec);
+  for (const char* part : {"<script", "</script", "<!--", "\"use strict\""}) {
+    EXPECT_EQ(count_of(page, part), count_of(plain, part)) << part;
   }
+  const std::string replaced = hostile.substr(0, hostile.size() - 1) + "\xEF\xBF\xBD";
+  EXPECT_EQ(page_data(page).at("title"), replaced);
+  EXPECT_EQ(page_data(page).at("groups")[0].at("name"), replaced);
 }
 
-TEST(ReadCurves, BadLinesAreNamed) {
-  const std::string good = "{\"step\":1,\"train/loss\":5.5}\n";
-  expect_data_error(good + "{\"step\":2,\"train/lo\n" + good, "line 2: not valid JSON");
-  expect_data_error(good + good + "\n", "line 3");
-  expect_data_error("[1]\n", "line 1: not a JSON object");
-  expect_data_error("{\"train/loss\":1}\n", "line 1: has no \"step\"");
-  expect_data_error("{\"step\":-1,\"train/loss\":1}\n", "line 1: has no \"step\"");
-  expect_data_error("{\"step\":1.5,\"train/loss\":1}\n", "line 1: has no \"step\"");
-  expect_data_error("{\"step\":1,\"val/loss\":\"x\"}\n", "\"val/loss\"");
-  expect_data_error("{\"step\":1,\"step\":2}\n", "stands twice");
-}
-
-// plot_command of these options; its exit code, or that of the error with its message.
-struct Outcome {
-  int code;
-  std::string out, err;
-};
-
-Outcome plot(std::vector<std::string> paths, std::string svg = "") {
-  Options options{};
-  options.paths = std::move(paths);
-  options.svg = std::move(svg);
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Outcome outcome{};
-  std::string message;
-  try {
-    outcome.code = plot_command(options);
-  } catch (const Error& error) {
-    outcome.code = static_cast<int>(error.code());
-    message = error.what();
+TEST(PlotHtml, NeedsNothingButItself) {
+  const std::string page = plot_html(spec_of({falling(100)}));
+  for (const char* outside : {"http:", "https:", "src=", "<link", "@import", "url(", "import("}) {
+    EXPECT_EQ(page.find(outside), std::string::npos) << outside;
   }
-  outcome.out = testing::internal::GetCapturedStdout();
-  outcome.err = testing::internal::GetCapturedStderr() + message;
-  return outcome;
+  EXPECT_NE(page.find("default-src 'none'"), std::string::npos);
+  EXPECT_TRUE(page.starts_with("<!doctype html>\n"));
+  EXPECT_TRUE(page.ends_with("</html>\n"));
 }
 
-TEST(PlotCommand, DrawsARunWithItsFloorAndSaysWhatItLeavesOut) {
-  const TemporaryFolder folder;
-  folder.write("runs/first/metrics.jsonl", kMetrics);
-  folder.write("runs/first/result.json", "{\"val_floor\": 0.4321}");
-  const std::string svg = (folder.path() / "loss.svg").string();
-  const Outcome outcome = plot({(folder.path() / "runs/first").string() + "/"}, svg);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_NE(outcome.out.find("Loss of first"), std::string::npos) << outcome.out;
-  EXPECT_NE(outcome.out.find("0.4321"), std::string::npos) << outcome.out;
-  EXPECT_NE(outcome.err.find("1 of 3 values of training loss"), std::string::npos) << outcome.err;
-  const std::string written = read_file(svg, ExitCode::data);
-  EXPECT_EQ(xml_problem(written), "");
-  EXPECT_NE(written.find("0.4321"), std::string::npos);
-}
-
-TEST(PlotCommand, OverlaysRunsUnderTheirOwnNames) {
-  const TemporaryFolder folder;
-  for (const char* run : {"one", "two", "deep/one"}) {
-    folder.write(fmt::format("{}/metrics.jsonl", run), kMetrics);
+TEST(PlotHtml, AMillionPointsBecomeMeans) {
+  Curve curve = line({}, {});
+  for (int i = 0; i < 1'000'000; ++i) {
+    curve.x.push_back(i);
+    curve.y.push_back(i % 2);
   }
-  const std::string root = folder.path().string();
-  const Outcome two = plot({root + "/one", root + "/two"});
-  EXPECT_NE(two.out.find("a one   A one, validation"), std::string::npos) << two.out;
-  EXPECT_NE(two.out.find("b two   B two, validation"), std::string::npos) << two.out;
-  const Outcome same = plot({root + "/one", root + "/deep/one"});
-  EXPECT_NE(same.out.find(root.substr(0, 20)), std::string::npos) << same.out;
-}
-
-TEST(PlotCommand, NothingToDrawIsAnError) {
-  const TemporaryFolder folder;
-  const std::string empty = folder.write("empty.jsonl", "");
-  const std::string nulls = folder.write("nulls.jsonl", "{\"step\":1,\"train/loss\":null}\n");
-  for (const std::string& path : {empty, nulls, folder.path().string(), std::string("/no/such")}) {
-    const Outcome outcome = plot({path});
-    EXPECT_EQ(outcome.code, static_cast<int>(ExitCode::data)) << path;
-    EXPECT_NE(outcome.err.find(path), std::string::npos) << outcome.err;
-    EXPECT_EQ(outcome.out, "");
-  }
-  EXPECT_EQ(plot({}).code, static_cast<int>(ExitCode::usage));
-}
-
-TEST(PlotCommand, AnSvgThatCannotBeWrittenIsAStorageError) {
-  const TemporaryFolder folder;
-  const std::string file = folder.write("metrics.jsonl", kMetrics);
-  EXPECT_EQ(plot({file}, (folder.path() / "no/such/loss.svg").string()).code,
-            static_cast<int>(ExitCode::storage));
+  const std::string page = plot_html(spec_of({curve}));
+  EXPECT_LT(page.size(), 500'000u);
+  const nlohmann::json points = page_data(page).at("groups")[0].at("curves")[0];
+  EXPECT_EQ(points.at("x").size(), 20'000u);
+  for (const nlohmann::json& y : points.at("y")) ASSERT_NEAR(y.get<double>(), 0.5, 0.02);
 }
 
 }  // namespace

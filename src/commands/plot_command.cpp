@@ -24,7 +24,7 @@ std::string metrics_file(const std::string& path) {
   return fs::is_directory(path) ? (fs::path(path) / "metrics.jsonl").string() : path;
 }
 
-// One line of metrics.jsonl. Other keys are other metrics.
+// One line of metrics.jsonl. Other keys are other metrics. The training curve takes the resumes.
 void read_line(std::string_view text, const std::string& source, std::vector<Curve>& curves) {
   constexpr const char* kKeys[] = {"train/loss", "val/loss"};
   const nlohmann::json line = parse_json(text, source, ExitCode::data);
@@ -34,6 +34,9 @@ void read_line(std::string_view text, const std::string& source, std::vector<Cur
   if (!line.is_object()) fail("not a JSON object");
   if (!line.contains("step") || !line["step"].is_number_unsigned()) {
     fail("has no \"step\" that is a whole number");
+  }
+  if (line.contains("event") && line["event"] == "resume") {
+    curves[kTrain].resumes.push_back(line["step"].get<double>());
   }
   for (const std::size_t which : {kTrain, kVal}) {
     const auto value = line.find(kKeys[which]);
@@ -113,7 +116,9 @@ std::vector<Curve> read_curves(const std::string& path) {
     const bool cut_short = end == text.size() && !nlohmann::json::accept(line);
     if (!cut_short) read_line(line, fmt::format("{} line {}", file, number), curves);
   }
+  std::vector<double> resumes = std::move(curves[kTrain].resumes);
   std::erase_if(curves, [](const Curve& curve) { return curve.x.empty(); });
+  if (!curves.empty()) curves.front().resumes = std::move(resumes);
   return curves;
 }
 
@@ -138,8 +143,11 @@ int plot_command(const Options& options) {
     if (const auto floor = read_floor(options.paths[i])) spec.floor = floor;
   }
   if (!options.svg.empty()) write_file_atomically(options.svg, plot_svg(spec));
+  if (!options.html.empty()) write_file_atomically(options.html, plot_html(spec));
   fmt::print("{}", plot_terminal(spec, kColumns, kRows));
-  if (!options.svg.empty()) fmt::print("wrote {}\n", options.svg);
+  for (const std::string& file : {options.svg, options.html}) {
+    if (!file.empty()) fmt::print("wrote {}\n", file);
+  }
   return 0;
 }
 

@@ -55,7 +55,9 @@ constexpr CommandSpec kCommands[] = {
     {.id = Command::plot,
      .name = "plot",
      .summary = "Draw the loss curves of runs",
-     .description = "Draws training and validation loss in the terminal, and as an SVG on request.",
+     .description =
+         "Draws training and validation loss in the terminal, and on request as an SVG or "
+         "a page.",
      .paths = "RUN",
      .example = "lathe plot runs/first runs/second --svg loss.svg"},
     {.id = Command::ls,

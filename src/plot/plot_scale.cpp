@@ -104,6 +104,24 @@ std::optional<Axes> fit_axes(const PlotSpec& spec, int x_ticks, int y_ticks) {
   return axes;
 }
 
+bool has_resumes(const PlotSpec& spec) {
+  return std::ranges::any_of(spec.curves, [](const Curve& c) { return !c.resumes.empty(); });
+}
+
+std::vector<double> resume_places(const Curve& curve, const Axis& x, int columns) {
+  std::vector<double> places;
+  std::vector<bool> taken(static_cast<std::size_t>(columns), false);
+  for (const double step : curve.resumes) {
+    const double place = x.fraction(step);
+    if (!(place >= 0 && place <= 1)) continue;
+    const auto column = static_cast<std::size_t>(std::min(place * columns, columns - 1.0));
+    if (!taken[column]) places.push_back(place);
+    taken[column] = true;
+  }
+  std::ranges::sort(places);
+  return places;
+}
+
 std::vector<Column> thin(const Curve& curve, const Axis& x, int columns) {
   const Column empty{.x = 0,
                      .mean = 0,

@@ -37,6 +37,12 @@ struct Column {
   std::int64_t count;
 };
 
+bool has_resumes(const PlotSpec& spec);
+
+// Where resumes stand on the axis, as fractions of it, from left to right; of those that fall on
+// one of `columns`, the first.
+std::vector<double> resume_places(const Curve& curve, const Axis& x, int columns);
+
 // Columns that hold a point, from left to right.
 std::vector<Column> thin(const Curve& curve, const Axis& x, int columns);
 

@@ -27,6 +27,7 @@ text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-seri
 .raw{stroke:currentColor;stroke-width:1;stroke-linejoin:round;fill:none;opacity:.25}
 .line{stroke:currentColor;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round;fill:none}
 .link{stroke:currentColor;stroke-width:1.4;fill:none;opacity:.7}
+.resume{fill:currentColor;opacity:.75}.resumed{color:#8c959f}
 .dot{fill:currentColor;stroke:#ffffff;stroke-width:1.3}.value{fill:currentColor;font-weight:600}
 @media(prefers-color-scheme:dark){
 text{fill:#9198a1}.paper{fill:#0d1117}.title,.legend{fill:#f0f6fc}
@@ -78,6 +79,7 @@ class Picture {
       draw_axes();
       draw_curves();
       draw_floor();
+      draw_resumes();
     } else {
       add("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">no data</text>\n", kWidth / 2,
           kHeight / 2);
@@ -238,6 +240,26 @@ class Picture {
     add("<path class=\"floor\" d=\"M{} {:.1f}H{}\"/>\n", kLeft, height, kWidth - kRight);
     add("<text x=\"{}\" y=\"{:.1f}\">{} {:.4g}</text>\n", kLeft + 8, height + 16,
         escape(spec_.floor_label), *spec_.floor);
+  }
+
+  // Small triangles on the axis, close ones as one, and what they mean beside the axis' name.
+  void draw_resumes() {
+    constexpr int kPlaces = 180;
+    if (!has_resumes(spec_)) return;
+    svg_ += "<g class=\"resumed\">";
+    draw_resume(kLeft + 4, kHeight - 12);
+    add("</g><text x=\"{}\" y=\"{}\">resumed</text>\n", kLeft + 13, kHeight - 12);
+    for (const Curve& curve : spec_.curves) {
+      const std::vector<double> places = resume_places(curve, axes_->x, kPlaces);
+      if (places.empty()) continue;
+      add("<g class=\"c{}\">\n", colour(curve));
+      for (const double place : places) draw_resume(kLeft + place * kFieldWidth, bottom());
+      svg_ += "</g>\n";
+    }
+  }
+
+  void draw_resume(double at, double height) {
+    add("<path class=\"resume\" d=\"M{:.1f} {:.1f}h-4l4 -7l4 7z\"/>\n", at, height);
   }
 
   const PlotSpec& spec_;

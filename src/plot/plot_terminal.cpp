@@ -12,6 +12,7 @@ namespace lathe {
 namespace {
 
 constexpr int kDotsAcross = 2, kDotsDown = 4;  // of a Braille character
+constexpr const char* kResumed = "┴";
 
 // A UTF-8 text of known width: one column for each character.
 std::size_t width_of(const std::string& text) {
@@ -158,6 +159,17 @@ std::string x_labels(const Axis& axis, int columns, const std::string& name) {
   return line + cut(name, width);
 }
 
+// The axis, with a tick at each resume.
+std::string rule(const PlotSpec& spec, const Axis& axis, int columns) {
+  std::vector<std::string> line(static_cast<std::size_t>(columns), "─");
+  for (const Curve& curve : spec.curves) {
+    for (const double place : resume_places(curve, axis, columns)) {
+      line[static_cast<std::size_t>(std::min(place * columns, columns - 1.0))] = kResumed;
+    }
+  }
+  return fmt::format("{}", fmt::join(line, ""));
+}
+
 // As many lines as the entries need.
 std::vector<std::string> legend(const PlotSpec& spec, std::size_t width) {
   std::vector<std::string> entries;
@@ -166,6 +178,7 @@ std::vector<std::string> legend(const PlotSpec& spec, std::size_t width) {
     entries.push_back(fmt::format("{} {}", mark.empty() ? "⠤⠒" : mark, spec.curves[i].name));
   }
   if (spec.floor) entries.push_back(fmt::format("⠂⠂ {} {:.4f}", spec.floor_label, *spec.floor));
+  if (has_resumes(spec)) entries.push_back(fmt::format("{} resumed", kResumed));
   std::vector<std::string> lines;
   for (const std::string& entry : entries) {
     constexpr std::size_t kGap = 3;
@@ -211,9 +224,7 @@ std::string plot_terminal(const PlotSpec& spec, int columns, int rows) {
                         field.substr(0, field.find_last_not_of(' ') + 1));
   }
   const std::string indent(margin + 1, ' ');
-  std::string rule;
-  for (int column = 0; column < canvas.columns(); ++column) rule += "─";
-  text += fmt::format("{}└{}\n", indent, rule);
+  text += fmt::format("{}└{}\n", indent, rule(spec, axes->x, canvas.columns()));
   text += fmt::format("{} {}\n", indent, x_labels(axes->x, canvas.columns(), spec.x_label));
   for (const std::string& line : legend_lines) text += fmt::format("   {}\n", line);
   return text;

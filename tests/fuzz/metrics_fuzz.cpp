@@ -24,6 +24,7 @@ void draw(const std::filesystem::path& path) {
   constexpr int kColumns = 80, kRows = 20;
   plot_terminal(spec, kColumns, kRows);
   plot_svg(spec);
+  plot_html(spec);
 }
 
 void list(const std::filesystem::path& path) {
