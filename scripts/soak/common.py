@@ -234,5 +234,5 @@ def calls(trace):
         end = text.index(b"\n", at)
         fields = text[at:end].decode().split("\t")
         at = end + 1 + int(fields[6])
-        yield {"number": int(fields[0]), "result": int(fields[1]), "operation": fields[7],
-               "path": fields[8], "other_path": fields[9]}
+        yield {"number": int(fields[0]), "result": int(fields[1]), "flags": int(fields[4]),
+               "operation": fields[7], "path": fields[8], "other_path": fields[9]}
