@@ -182,7 +182,7 @@ class Tally:
         with self._lock:
             self.all += 1
             if kind is not None:
-                self.kinds[kind] = self.kinds.get(kind, 0) + 1
+                self._count(kind)
             if problem:
                 print(f"FAILED {name}: {problem}", flush=True)
             else:
@@ -190,6 +190,14 @@ class Tally:
             if time.monotonic() - self._told > 20:
                 self._told = time.monotonic()
                 print(f"... {self.all} of {self.expected or '?'} cases", flush=True)
+
+    def note(self, kind, count=1):
+        """Counts what is told at the end and is no case."""
+        with self._lock:
+            self._count(kind, count)
+
+    def _count(self, kind, count=1):
+        self.kinds[kind] = self.kinds.get(kind, 0) + count
 
     def finish(self, least=1):
         for kind, count in sorted(self.kinds.items()):
@@ -227,12 +235,13 @@ def require_built():
 
 
 def calls(trace):
-    """The records of a trace of tests/fault_shim: numbers, operation, paths."""
+    """The records of a trace of tests/fault_shim: numbers, operation, paths, and all its bytes."""
     text = trace.read_bytes()
     at = 0
     while at < len(text):
-        end = text.index(b"\n", at)
-        fields = text[at:end].decode().split("\t")
+        begin, end = at, text.index(b"\n", at)
+        fields = text[begin:end].decode().split("\t")
         at = end + 1 + int(fields[6])
         yield {"number": int(fields[0]), "result": int(fields[1]), "flags": int(fields[4]),
-               "operation": fields[7], "path": fields[8], "other_path": fields[9]}
+               "operation": fields[7], "path": fields[8], "other_path": fields[9],
+               "record": text[begin:at]}

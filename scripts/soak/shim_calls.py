@@ -87,7 +87,7 @@ def main(runs):
     for i in range(runs):
         problem, seen = check(scratch, kinds[i % len(kinds)])
         for operation, count in sorted(seen.items()):
-            tally.kinds[operation] = tally.kinds.get(operation, 0) + count
+            tally.note(operation, count)
         tally.add(" ".join(kinds[i % len(kinds)]) or "as it is", problem)
     return tally.finish(least=runs)
 
