@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("LATHE_BUILD", ROOT / "build"))
@@ -24,6 +25,8 @@ DISK_STATES = BUILD / "tests/disk_states/disk_states"
 JOBS = os.cpu_count() or 1
 # Longer than any run here takes on a busy machine: one that hangs must not stop the soak.
 TIMEOUT = 120
+
+RUNNING = weakref.WeakSet()  # what start() has started
 
 # One block of 8 channels: a step and a save take about a millisecond each.
 SMALL = ["--layers", "1", "--heads", "1", "--channels", "8", "--seq-len", "16",
@@ -39,13 +42,20 @@ class Scratch:
         self.path = pathlib.Path(tempfile.mkdtemp(prefix="lathe-soak-", dir=memory))
         atexit.register(shutil.rmtree, self.path, ignore_errors=True)
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda number, _: os._exit(self._leave(number)))
         self._count = 0
         self._lock = threading.Lock()
 
     def _leave(self, number):
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Other threads go on until the process ends: without a folder they begin nothing new."""
+        gone = self.path.with_name(self.path.name + ".gone")
+        self.path.rename(gone)
+        for process in list(RUNNING):
+            process.kill()
+            process.wait()
+        for path in (self.path, gone):
+            shutil.rmtree(path, ignore_errors=True)
         return 128 + number
 
     def folder(self):
@@ -76,8 +86,10 @@ def environment(faults=None):
 def start(arguments, faults=None, **options):
     """A lathe that has started; its output goes nowhere."""
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
-    return subprocess.Popen([LATHE, *map(str, arguments)], env=environment(faults),
-                            stdin=subprocess.DEVNULL, preexec_fn=end_with_parent, **options)
+    process = subprocess.Popen([LATHE, *map(str, arguments)], env=environment(faults),
+                               stdin=subprocess.DEVNULL, preexec_fn=end_with_parent, **options)
+    RUNNING.add(process)
+    return process
 
 
 class Ended:

@@ -132,18 +132,16 @@ class Checker {
 
  private:
   // A line without numbers that differ from state to state; "" when all is well.
-  std::string problem_of(const fs::path& run, const Replay& replay) {
-    bool has_half = false;
+  static std::string problem_of(const fs::path& run, const Replay& replay) {
     for (const fs::path& path : list_checkpoints(run)) {
       try {
         const CheckpointInfo info = open_checkpoint(path);
         if (!replay.has_made(info.state.step, read_folder(path))) return "damaged, taken for whole";
       } catch (const Error& error) {
         if (error.code() != ExitCode::checkpoint) return error.what();
-        has_half = true;
+        return "half a checkpoint under a checkpoint's name";
       }
     }
-    if (has_half) ++report_.halves;
     const auto newest = newest_checkpoint(run, nullptr);
     if ((newest ? newest->state.step : 0) >= replay.durable_step()) return "";
     return fmt::format("step {} was durable, found {}", replay.durable_step(),
