@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("LATHE_BUILD", ROOT / "build"))
@@ -24,6 +25,8 @@ DISK_STATES = BUILD / "tests/disk_states/disk_states"
 JOBS = os.cpu_count() or 1
 # Longer than any run here takes on a busy machine: one that hangs must not stop the soak.
 TIMEOUT = 120
+
+RUNNING = weakref.WeakSet()  # what start() has started
 
 # One block of 8 channels: a step and a save take about a millisecond each.
 SMALL = ["--layers", "1", "--heads", "1", "--channels", "8", "--seq-len", "16",
@@ -39,13 +42,20 @@ class Scratch:
         self.path = pathlib.Path(tempfile.mkdtemp(prefix="lathe-soak-", dir=memory))
         atexit.register(shutil.rmtree, self.path, ignore_errors=True)
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda number, _: os._exit(self._leave(number)))
         self._count = 0
         self._lock = threading.Lock()
 
     def _leave(self, number):
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Other threads go on until the process ends: without a folder they begin nothing new."""
+        gone = self.path.with_name(self.path.name + ".gone")
+        self.path.rename(gone)
+        for process in list(RUNNING):
+            process.kill()
+            process.wait()
+        for path in (self.path, gone):
+            shutil.rmtree(path, ignore_errors=True)
         return 128 + number
 
     def folder(self):
@@ -76,8 +86,10 @@ def environment(faults=None):
 def start(arguments, faults=None, **options):
     """A lathe that has started; its output goes nowhere."""
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
-    return subprocess.Popen([LATHE, *map(str, arguments)], env=environment(faults),
-                            stdin=subprocess.DEVNULL, preexec_fn=end_with_parent, **options)
+    process = subprocess.Popen([LATHE, *map(str, arguments)], env=environment(faults),
+                               stdin=subprocess.DEVNULL, preexec_fn=end_with_parent, **options)
+    RUNNING.add(process)
+    return process
 
 
 class Ended:
@@ -182,7 +194,7 @@ class Tally:
         with self._lock:
             self.all += 1
             if kind is not None:
-                self.kinds[kind] = self.kinds.get(kind, 0) + 1
+                self._count(kind)
             if problem:
                 print(f"FAILED {name}: {problem}", flush=True)
             else:
@@ -190,6 +202,14 @@ class Tally:
             if time.monotonic() - self._told > 20:
                 self._told = time.monotonic()
                 print(f"... {self.all} of {self.expected or '?'} cases", flush=True)
+
+    def note(self, kind, count=1):
+        """Counts what is told at the end and is no case."""
+        with self._lock:
+            self._count(kind, count)
+
+    def _count(self, kind, count=1):
+        self.kinds[kind] = self.kinds.get(kind, 0) + count
 
     def finish(self, least=1):
         for kind, count in sorted(self.kinds.items()):
@@ -227,12 +247,13 @@ def require_built():
 
 
 def calls(trace):
-    """The records of a trace of tests/fault_shim: numbers, operation, paths."""
+    """The records of a trace of tests/fault_shim: numbers, operation, paths, and all its bytes."""
     text = trace.read_bytes()
     at = 0
     while at < len(text):
-        end = text.index(b"\n", at)
-        fields = text[at:end].decode().split("\t")
+        begin, end = at, text.index(b"\n", at)
+        fields = text[begin:end].decode().split("\t")
         at = end + 1 + int(fields[6])
-        yield {"number": int(fields[0]), "result": int(fields[1]), "operation": fields[7],
-               "path": fields[8], "other_path": fields[9]}
+        yield {"number": int(fields[0]), "result": int(fields[1]), "flags": int(fields[4]),
+               "operation": fields[7], "path": fields[8], "other_path": fields[9],
+               "record": text[begin:at]}

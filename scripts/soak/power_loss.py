@@ -6,16 +6,18 @@ import sys
 from common import DISK_STATES, Scratch, Tally, Unbroken, each, number, require_built, run
 
 OPTIONS = ["--checkpoint-every", "1", "--keep", "2", "--val-every", "3"]
-STEPS = 6
+STEPS = 7
 SAMPLES = 48  # states that a run really goes on from
 
 
 def record(scratch, unbroken):
+    """A run that is killed while it removes a checkpoint, goes on, is stopped, and goes on to its end."""
     root, trace = scratch.folder(), scratch.path / "trace"
-    faults = {"folder": root, "trace": trace}
-    for more in (["--stop-at-step", "4"], ["--resume=auto"]):
-        ended = run(unbroken.train(root / "run", *more), faults)
-        if ended.code != 0:
+    removing = {"kind": "kill_after", "operations": "rename", "path": ".removed-", "at": 1}
+    for code, more, faults in ((-9, [], removing), (0, ["--resume=auto", "--stop-at-step", "5"], {}),
+                               (0, ["--resume=auto"], {})):
+        ended = run(unbroken.train(root / "run", *more), {"folder": root, "trace": trace, **faults})
+        if ended.code != code:
             sys.exit(f"the recorded run: {ended}")
     return root, trace
 

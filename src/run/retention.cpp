@@ -29,15 +29,6 @@ bool looks_whole(const fs::path& checkpoint) {
   }
 }
 
-// Half a checkpoint must not be seen: it gives up its name before the first file goes.
-void remove_checkpoint(const fs::path& path, std::vector<std::string>& remarks) {
-  const fs::path removed = removed_name(path);
-  std::error_code why;
-  fs::rename(path, removed, why);
-  if (!why) fs::remove_all(removed, why);
-  if (why) remarks.push_back(fmt::format("{}: cannot remove: {}", path.string(), why.message()));
-}
-
 }  // namespace
 
 std::vector<std::int64_t> steps_to_remove(const std::vector<RetainedCheckpoint>& all,
@@ -60,12 +51,28 @@ std::vector<std::string> prune_checkpoints(const fs::path& run_folder, const Ret
   for (const fs::path& path : list_checkpoints(run_folder)) {
     all.push_back({.step = *step_of_name(path), .is_whole = looks_whole(path)});
   }
+  const fs::path checkpoints = run_folder / kCheckpointsFolder;
   std::vector<std::string> remarks;
-  const std::vector<std::int64_t> steps = steps_to_remove(all, retention);
-  for (const std::int64_t step : steps) {
-    remove_checkpoint(run_folder / kCheckpointsFolder / step_name(step), remarks);
+  const auto remark = [&](const fs::path& path, const std::error_code& why) {
+    if (why) remarks.push_back(fmt::format("{}: cannot remove: {}", path.string(), why.message()));
+  };
+  std::vector<fs::path> removed;
+  for (const std::int64_t step : steps_to_remove(all, retention)) {
+    const fs::path path = checkpoints / step_name(step);
+    std::error_code why;
+    fs::rename(path, removed_name(path), why);
+    remark(path, why);
+    if (!why) removed.push_back(removed_name(path));
   }
-  if (!steps.empty()) sync_folder(run_folder / kCheckpointsFolder);
+  if (removed.empty()) return remarks;
+  // Half a checkpoint must not be seen, after a power cut either: that they have given up their
+  // names is on the disk before the first file goes.
+  sync_folder(checkpoints);
+  for (const fs::path& path : removed) {
+    std::error_code why;
+    fs::remove_all(path, why);
+    remark(path, why);
+  }
   return remarks;
 }
 

@@ -45,11 +45,14 @@ void make_checkpoints_folder(const fs::path& run_folder, const fs::path& checkpo
 }
 
 // Only `needed`, where the new checkpoint is to be written, must go; of others the lines say what
-// stays.
+// stays. Theirs may be names that a killed run gave them and that no disk knows yet: synced first,
+// a power cut cannot give half a checkpoint its old name back.
 void remove_leftovers(const fs::path& checkpoints, const fs::path& needed,
                       std::vector<std::string>& remarks) {
-  for (const fs::path& path : entries(checkpoints)) {
-    if (!is_leftover(path)) continue;
+  std::vector<fs::path> leftovers = entries(checkpoints);
+  std::erase_if(leftovers, [](const fs::path& path) { return !is_leftover(path); });
+  if (!leftovers.empty()) sync_folder(checkpoints);
+  for (const fs::path& path : leftovers) {
     std::error_code why;
     fs::remove_all(path, why);
     if (why && path == needed) fail_storage(path, "remove", why);

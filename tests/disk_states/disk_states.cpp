@@ -32,10 +32,8 @@ int power_loss(const std::vector<std::string>& arguments) {
                                                      .scratch = arguments.at(4),
                                                      .samples = arguments.at(5),
                                                      .sample_count = std::stoll(arguments.at(6))});
-  fmt::print(
-      "{} calls, {} distinct states with a durable checkpoint, {} before the first; {} with a "
-      "name on half a checkpoint\n",
-      report.prefixes, report.checked, report.before_checkpoint, report.halves);
+  fmt::print("{} calls, {} distinct states with a durable checkpoint, {} before the first\n",
+             report.prefixes, report.checked, report.before_checkpoint);
   return finish(report.passed, report.checked, report.problems);
 }
 

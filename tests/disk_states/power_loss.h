@@ -28,12 +28,12 @@ struct PowerLossReport {
   std::int64_t prefixes = 0;                     // of the trace, all of which were met
   std::int64_t checked = 0, passed = 0;          // states after the first durable checkpoint
   std::int64_t before_checkpoint = 0;            // states before that, checked for damage alone
-  std::int64_t halves = 0;                       // states with a checkpoint's name on what is none
   std::map<std::string, std::int64_t> problems;  // what failed, and how often
 };
 
 // A state passes when the newest checkpoint that Lathe finds there is of the last durable step or a
-// later one, and no checkpoint that Lathe takes for whole differs from one that the run has made.
+// later one, no checkpoint that Lathe takes for whole differs from one that the run has made, and
+// no checkpoint's name stands on half of one, though Lathe would see that it is.
 PowerLossReport check_power_loss(const std::vector<FileCall>& trace, const PowerLossSpec& spec);
 
 }  // namespace lathe::test

@@ -44,6 +44,7 @@ class Faults {
         calls_(number("FAULT_SHIM_CALLS", 1)),
         error_(static_cast<int>(number("FAULT_SHIM_ERRNO", EIO))),
         bytes_(static_cast<std::size_t>(number("FAULT_SHIM_BYTES", 0))),
+        signal_(static_cast<int>(number("FAULT_SHIM_SIGNAL", SIGTERM))),
         trace_(open_trace()) {
     note({.operation = "session", .path = folder_}, 0);
   }
@@ -72,6 +73,7 @@ class Faults {
   const std::int64_t first_, calls_;
   const int error_;
   const std::size_t bytes_;
+  const int signal_;
   const int trace_;
   std::int64_t count_ = 0;
 };
@@ -89,6 +91,7 @@ long Faults::perform(Call call, const RealCall& real) {
   const std::int64_t at = is_numbered(call) ? ++count_ : 0;
   const bool is_hit = at >= first_ && at < first_ + calls_ && first_ > 0;
   if (is_hit && kind_ == "kill_before") kill({.operation = "kill", .path = call.path});
+  if (is_hit && kind_ == "signal") syscall(SYS_kill, getpid(), signal_);
   if (is_hit && kind_ == "short" && call.data.size() > bytes_ && bytes_ > 0) {
     call.data = call.data.substr(0, bytes_);
   }

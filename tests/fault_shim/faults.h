@@ -2,13 +2,14 @@
 //
 //   FAULT_SHIM_FOLDER     calls on paths below this folder are numbered from 1, over all threads
 //   FAULT_SHIM_TRACE      a file that gets a record of each
-//   FAULT_SHIM_KIND       kill_before, kill_after, error or short
+//   FAULT_SHIM_KIND       kill_before, kill_after, error, short or signal
 //   FAULT_SHIM_AT         the number of the first call that it happens to
 //   FAULT_SHIM_OPERATIONS only calls of these are numbered: "write,fsync"; all where it is unset
 //   FAULT_SHIM_PATH       only calls on a path that holds this text are numbered
 //   FAULT_SHIM_CALLS      how many calls in a row, 1 where it is unset
 //   FAULT_SHIM_ERRNO      of error: the number that errno gets
 //   FAULT_SHIM_BYTES      of short: how many bytes a write takes at most
+//   FAULT_SHIM_SIGNAL     of signal: what the process gets before the call
 //
 // A record is a line of fields between tabs, and what a write wrote: number (0: not numbered),
 // result, errno where that is -1, descriptor, flags, offset, bytes written, operation, path, other
