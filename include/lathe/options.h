@@ -92,7 +92,7 @@ struct Options {
   std::int64_t samples = 0, max_tokens = 0, top_k = 0;  // top_k 0: all
   double temperature = 0, top_p = 0;
   bool kv_cache = false, stop_at_end = false;
-  std::string svg, html;  // plot: files to write
+  std::string svg, html;      // plot: files to write
   std::string columns, sort;  // ls: names between commas, in place of options that differ; a name
   bool reverse = false, csv = false;
   bool json = false;  // eval, sample, inspect, plan, bench, tokenize: one object on stdout
