@@ -73,8 +73,8 @@ std::vector<std::string> differing_options(const std::vector<RunSummary>& runs) 
 std::string list_text(const ordered_json& list) {
   std::string text;
   for (const ordered_json& element : list) {
-    text += (text.empty() ? "" : " ") +
-            (element.is_string() ? element.get<std::string>() : element.dump());
+    if (!text.empty()) text += ' ';
+    text += element.is_string() ? element.get<std::string>() : element.dump();
   }
   return text;
 }
@@ -293,7 +293,8 @@ std::string runs_csv(const std::vector<RunSummary>& runs, const RunTableSpec& sp
   }
   std::string text;
   for (const std::string& column : columns) {
-    text += (text.empty() ? "" : ",") + csv_field(column);
+    if (!text.empty()) text += ',';
+    text += csv_field(column);
   }
   text += "\r\n";
   for (const RunSummary& run : runs) {
