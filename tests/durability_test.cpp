@@ -17,6 +17,7 @@
 #include "data/token_cache.h"
 #include "lathe/dataset.h"
 #include "lathe/files.h"
+#include "lathe/run_folder.h"
 #include "support/error_of.h"
 #include "support/host_backend.h"
 #include "support/sample_checkpoint.h"
@@ -88,6 +89,28 @@ TEST(Durability, AnAtomicallyWrittenFileIsSyncedWithItsFolder) {
   EXPECT_NE(synced[0], (dir.path() / "result.json").string());  // under another name
   EXPECT_EQ(std::filesystem::path(synced[0]).parent_path(), dir.path());
   EXPECT_EQ(synced[1], dir.path().string());
+}
+
+// A finished run is not gone on with: what it has measured cannot come again.
+TEST(Durability, MetricsAreSyncedBeforeTheResultOfTheRun) {
+  const test::TempDir dir;
+  const std::filesystem::path folder = dir.path() / "run";
+  RunFolder run({.folder = folder,
+                 .resumed = std::nullopt,
+                 .config = "",
+                 .quiet = true,
+                 .llmc_log = true,
+                 .tensorboard = false},
+                RunFolder::lock(folder));
+  run.validation(1, 2.5);
+  synced.clear();
+  RunResult result;
+  result.status = "finished";
+  run.write_result(result);
+  for (const char* name : {"metrics.jsonl", "main.log"}) {
+    EXPECT_LT(position(folder / name), position(folder / ".result.json.partial")) << name;
+  }
+  EXPECT_LT(position(folder / ".result.json.partial"), std::ssize(synced));
 }
 
 namespace fs = std::filesystem;
