@@ -296,7 +296,7 @@ void RunFolder::with_tensorboard(const std::function<void(TensorBoardWriter&)>& 
   } catch (const Error& error) {
     tensorboard_.reset();
     announce(
-        fmt::format("warning: {}; TensorBoard's events of this session end here", error.what()));
+        fmt::format("warning: {}; no more events are written for TensorBoard", error.what()));
   }
 }
 

@@ -41,7 +41,8 @@ void StopRules::observe_validation(StopRuleState& state, std::int64_t step, doub
   }
   if (patience_ > 0 && state.validations_without_best >= patience_) {
     end_run(state, "patience",
-            fmt::format("{} validations without a new best", state.validations_without_best));
+            fmt::format("{} validation{} without a new best", state.validations_without_best,
+                        state.validations_without_best == 1 ? "" : "s"));
   }
 }
 
