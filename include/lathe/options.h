@@ -1,5 +1,4 @@
-// Every option of every command, declared once (src/options/option_table.cpp) and visited for
-// parsing,
+// Every option of every command, declared once (src/options/*_options.cpp) and visited for parsing,
 // --help, the environment, TOML, the README table and the comparison on --resume.
 //
 // Values come from: flags > environment LATHE_* > --config file > (the run's config.toml, when
