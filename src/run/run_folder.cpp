@@ -295,8 +295,7 @@ void RunFolder::with_tensorboard(const std::function<void(TensorBoardWriter&)>& 
     write(*tensorboard_);
   } catch (const Error& error) {
     tensorboard_.reset();
-    announce(
-        fmt::format("warning: {}; no more events are written for TensorBoard", error.what()));
+    announce(fmt::format("warning: {}; no more events are written for TensorBoard", error.what()));
   }
 }
 
