@@ -193,6 +193,10 @@ const Case kCases[] = {
     {"plan --heads 3", 2, {"--heads 3", "--channels 128"}},
     {"bench --seq-len 129", 2, {"--seq-len 129", "128"}},
     {"train --val book.txt", 2, {"--val book.txt", "--train"}},
+    {"train --name s{sed}", 2, {"--name s{sed}", "did you mean {seed}?"}},
+    {"train --name a/b", 2, {"--name a/b", "--out"}},
+    {"train --out run --name a", 2, {"--out run", "--name"}},
+    {"plan --name {precision}", 2, {"--name {precision}", "--precision has no value"}},
     {"train --resume --overwrite", 2, {"--resume and --overwrite"}},
     // Data
     {"train --train none.txt", 3, {"none.txt"}},

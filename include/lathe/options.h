@@ -67,7 +67,8 @@ struct Options {
   bool keep_best = false, background_save = false;
   std::int64_t save_retries = 0;
   double save_retry_seconds = 0;
-  std::string out;
+  std::string out;                    // parse_options makes it the run's own folder, with its name
+  std::string name;                   // run_name(); empty: `out` is the run's folder
   std::string token_cache;            // folder; empty: beside `out`
   std::optional<std::string> resume;  // "" newest checkpoint of --out, "auto", or a path
   bool overwrite = false, quiet = false, llmc_log = false, tensorboard = false;
@@ -122,9 +123,10 @@ Environment process_environment();
 
 Options default_options();
 
-// Merges all sources. Reads the --config file and, on --resume, the config.toml of the run, with
-// `out` then the run folder. `args` begin after the command's name.
-// Throws Error: usage for anything wrong with an option, checkpoint for --resume without a run.
+// Merges all sources; with --name, `out` is then the folder of that name. Reads the --config file
+// and, on --resume, the config.toml of the run, with `out` then the run folder. `args` begin after
+// the command's name. Throws Error: usage for anything wrong with an option, checkpoint for
+// --resume without a run.
 Options parse_options(Command command, std::span<const std::string> args,
                       const Environment& environment);
 

@@ -104,6 +104,7 @@ int plan_command(const Options& given) {
 
   if (options.json) {
     const nlohmann::ordered_json json = {
+        {"out", options.out},
         {"parameters", parameter_count(specs)},
         {"vocab", config.vocab},
         {"memory_bytes",
@@ -121,9 +122,10 @@ int plan_command(const Options& given) {
         {"steps", has_horizon ? nlohmann::ordered_json(steps) : nullptr},
         {"tokens",
          has_horizon ? nlohmann::ordered_json(steps * horizon.tokens_per_step) : nullptr}};
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return 0;
   }
+  fmt::print("folder       {}\n", options.out);
   fmt::print("model        {} layers, {} heads, {} channels, context {}, vocabulary {}\n",
              config.layers, config.heads, config.channels, config.context, config.vocab);
   fmt::print("parameters   {}\n\n", parameter_count(specs));

@@ -14,6 +14,7 @@
 #include "lathe/error.h"
 #include "lathe/stop_rules.h"
 #include "option_sources.h"
+#include "run_name.h"
 
 namespace lathe {
 namespace {
@@ -76,6 +77,43 @@ void leave_to_initial_model(Options& options, std::span<const Level> levels) {
   if (options.init_from.empty()) return;
   if (find(levels, &Options::model) == nullptr) options.model.clear();
   if (find(levels, &Options::tokenizer) == nullptr) options.tokenizer.clear();
+}
+
+// All that is said, above what is preset and the defaults.
+Options with_preset(Command command, std::vector<Level> levels) {
+  levels.insert(levels.begin(), preset(command, merge(levels)));
+  Options options = merge(levels);
+  leave_to_initial_model(options, levels);
+  return options;
+}
+
+// Makes --out the folder that --name names in it. Its values are those that this command gives, as
+// a run to resume has to be found by them.
+void add_name(Command command, std::vector<Level>& levels) {
+  const Setting* name = find(levels, &Options::name);
+  if (name == nullptr) return;
+  const Options options = with_preset(command, levels);
+  const bool is_out_said = find(levels, &Options::out) != nullptr;
+  const fs::path folder = is_out_said ? fs::path(options.out) : fs::path(options.out).parent_path();
+  if (folder_kind(folder) == FolderKind::run) {
+    usage_error(
+        fmt::format("--out {}: is a run's own folder; with --name it is the one that runs "
+                    "lie in",
+                    folder.string()));
+  }
+  const fs::path run = folder / run_name(options.name, options);
+  levels.push_back({{find_option("out"), {run.string()}, name->origin}});
+}
+
+// What a resumed run has saved may be other than what named it.
+void check_name(const Options& options, const Options& said) {
+  if (options.name.empty()) return;
+  const std::string name = run_name(options.name, options);
+  if (fs::path(said.out).filename() == name) return;
+  usage_error(
+      fmt::format("--name {}: by the options of the run to resume its name is {}, and {} "
+                  "by those given; give the same ones",
+                  on_one_line(options.name), name, fs::path(said.out).filename().string()));
 }
 
 fs::path config_of(const fs::path& run) {
@@ -244,12 +282,13 @@ Options parse_options(Command command, std::span<const std::string> args,
     said = merge(levels);
   }
   check_complete(spec, said, levels, line.paths);
+  add_name(command, levels);
+  said = merge(levels);
   if (said.resume) add_resumed(levels, said);
 
-  levels.insert(levels.begin(), preset(command, merge(levels)));
-  Options options = merge(levels);
+  Options options = with_preset(command, levels);
+  check_name(options, said);
   options.paths = std::move(line.paths);
-  leave_to_initial_model(options, levels);
   return options;
 }
 

@@ -105,6 +105,13 @@ constexpr OptionSpec kOptions[] = {
      .group = run,
      .commands = kTraining | kReadingText | kConvert,
      .help = "What to write: a run's folder, that of the shards or of the tokenizer, a model"},
+    {.name = "name",
+     .member = &Options::name,
+     .value = "TEXT",
+     .group = run,
+     .commands = kTraining,
+     .help = "Name of the run, whose folder is then --out/TEXT, without --out runs/TEXT; {option} "
+             "stands for that option's value: 'lr{lr}-s{seed}'"},
     {.name = "token-cache",
      .member = &Options::token_cache,
      .value = "DIR",
