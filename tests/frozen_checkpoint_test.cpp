@@ -1,22 +1,30 @@
-// Checkpoints of the first version (tests/golden/README.md): every later one loads them and goes on
-// with the same data, schedule and optimizer state to the same losses.
+// Checkpoints of each version of the format (tests/golden/README.md): every later one loads them
+// and goes on with the same data, schedule and optimizer state to the same losses.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "lathe/checkpoint.h"
+#include "lathe/commands.h"
 #include "lathe/data_loader.h"
 #include "lathe/evaluate.h"
+#include "lathe/files.h"
 #include "lathe/model_files.h"
+#include "lathe/options.h"
 #include "lathe/schedule.h"
 #include "support/device_tensors.h"
+#include "support/temp_dir.h"
 #include "support/test_model.h"
 
 namespace lathe::test {
 namespace {
 
-// What the run that wrote the checkpoint after step 6 recorded in its metrics.jsonl.
+// Version 1: what the run that wrote the checkpoint after step 6 recorded in its metrics.jsonl.
 struct Recorded {
   const char* precision;
   double val_loss;                  // after step 6
@@ -119,6 +127,87 @@ TEST_P(FrozenCheckpoint, GoesOnToTheRecordedLosses) {
 
 INSTANTIATE_TEST_SUITE_P(Precisions, FrozenCheckpoint, testing::ValuesIn(kRecorded),
                          [](const auto& test) { return std::string(test.param.precision); });
+
+// Version 2: a run of its own goes on from the checkpoint, by the options that are in there.
+class FrozenCheckpointOfARun : public testing::Test {
+ protected:
+  // The file of text in the run's options is relative to this folder.
+  void SetUp() override { std::filesystem::current_path(LATHE_GOLDEN_DIR "/checkpoint"); }
+  void TearDown() override { std::filesystem::current_path(before_); }
+
+  // Of metrics.jsonl.
+  std::vector<nlohmann::json> lines_with(const std::string& key) const {
+    std::istringstream text(read_file(folder_.path() / "run/metrics.jsonl", ExitCode::internal));
+    std::vector<nlohmann::json> lines;
+    for (std::string line; std::getline(text, line);) {
+      auto json = nlohmann::json::parse(line);
+      if (json.contains(key)) lines.push_back(std::move(json));
+    }
+    return lines;
+  }
+
+  static void expect_near(double actual, double expected) {
+    EXPECT_NEAR(actual, expected, 1e-6 * expected);  // fp32, as above
+  }
+
+  std::filesystem::path before_ = std::filesystem::current_path();
+  TempDir folder_;
+};
+
+TEST_F(FrozenCheckpointOfARun, HoldsWhatTheRunKnew) {
+  const TrainState state = open_checkpoint("version2").state;
+  EXPECT_EQ(state.step, 12);
+  EXPECT_EQ(state.sequence, 48u);
+  EXPECT_EQ(state.tokens, 320);  // of 10 steps: two were refused
+  EXPECT_EQ(state.best_val_step, 10);
+  EXPECT_EQ(state.validated_step, 11);
+  const GuardState guard = {
+      .skipped_steps = 2,
+      .rollbacks = 0,
+      .refused_in_row = 2,
+      .last_refused_step = 12,
+      .losses = {2.700502872467041, 2.712062120437622, 3.0958480834960938, 2.785820960998535},
+      .gradient_norms = {0.6973382830619812, 0.6681312918663025, 0.7684857249259949,
+                         0.6789253950119019}};
+  EXPECT_EQ(state.guard, guard);
+  const StopRuleState rules = {.best_val_loss = 2.553418755531311,
+                               .validations_without_best = 1,
+                               .end_reason = "",
+                               .end_detail = ""};
+  EXPECT_EQ(state.stop_rules, rules);
+}
+
+// Step 15 is an outlier to the windows in the checkpoint, and patience is over by then only if the
+// validation that the checkpoint had seen, and the one that it had not, both count.
+TEST_F(FrozenCheckpointOfARun, GoesOnToTheRecordedEnd) {
+  const std::string run = (folder_.path() / "run").string();
+  const std::vector<std::string> args = {"--resume=version2", "--out=" + run, "--quiet"};
+  ASSERT_EQ(train_command(parse_options(Command::train, args, {})), 0);
+
+  const auto steps = lines_with("train/loss"), validations = lines_with("val/loss");
+  ASSERT_EQ(steps.size(), 3u);
+  ASSERT_EQ(validations.size(), 4u);  // of step 12 too
+  constexpr double kLosses[] = {2.835787534713745, 2.6450583934783936, 2.857867479324341};
+  constexpr double kNorms[] = {0.5834251046180725, 0.8380803465843201, 1.07138192653656};
+  constexpr double kValLosses[] = {2.553418755531311, 2.558091608186563, 2.5535980525116124,
+                                   2.5535980525116124};
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(steps[i].at("step"), 13 + i);
+    expect_near(steps[i].at("train/loss"), kLosses[i]);
+    EXPECT_NEAR(steps[i].at("train/grad_norm"), kNorms[i], 1e-5 * kNorms[i]);
+    EXPECT_EQ(steps[i].contains("train/skipped"), i == 2);
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(validations[i].at("step"), 12 + i);
+    expect_near(validations[i].at("val/loss"), kValLosses[i]);
+  }
+  const TrainState end = open_checkpoint(run).state;
+  EXPECT_EQ(end.step, 15);
+  EXPECT_EQ(end.guard.skipped_steps, 3);
+  const auto result =
+      nlohmann::json::parse(read_file(folder_.path() / "run/result.json", ExitCode::internal));
+  EXPECT_EQ(result.at("end_detail"), "5 validations without a new best");
+}
 
 }  // namespace
 }  // namespace lathe::test
