@@ -12,12 +12,15 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "base/clock.h"
 #include "lathe/error.h"
+#include "lathe/stop_signal.h"
 #include "support/compare.h"
 #include "support/error_of.h"
 #include "support/host_backend.h"
@@ -93,15 +96,19 @@ class OwnMemory final : public test::HostBackend {
   std::optional<DeviceMemory> memory() const override { return DeviceMemory{1 << 30, 1 << 30}; }
 };
 
+constexpr double kStopSeconds = 0.3;
+
 class Saver : public testing::Test {
  protected:
   void SetUp() override {
     failing_writes = failing_syncs = 0;
     writes_are_slow = syncs_are_held = were_held_too_long = false;
     free_bytes_left = 0;
+    watch_stop_signals();
   }
 
-  CheckpointSaver make(Backend& backend, bool background = true, std::int64_t retries = 10) {
+  CheckpointSaver make(Backend& backend, bool background = true, std::int64_t retries = 10,
+                       double retry_seconds = 0.01) {
     return CheckpointSaver(
         backend,
         {.run_folder = run_.path(),
@@ -111,7 +118,8 @@ class Saver : public testing::Test {
          .keep_best = false,
          .background = background,
          .retries = retries,
-         .retry_seconds = 0.01,
+         .retry_seconds = retry_seconds,
+         .stop_seconds = kStopSeconds,
          .saved_step = -1},
         [this] { return sample_.data(step_); },
         [this](const auto& line) { said_.push_back(line); });
@@ -242,6 +250,51 @@ TEST_F(Saver, GivesUpWhenEveryRetryHasFailed) {
                   run_.path().string().substr(0, 11));
     EXPECT_EQ(saver.failed_saves(), 3);
   }
+}
+
+// Without the limit the tries would go on for ever, a minute between them.
+TEST_F(Saver, AStopSignalLeavesAFailingDiskALimitedTime) {
+  for (const bool background : {true, false}) {
+    watch_stop_signals();  // forgets the signal of before
+    CheckpointSaver saver = make(host_, background, /*retries=*/1'000'000, /*retry_seconds=*/60);
+    failing_writes = 1'000'000;
+    std::raise(SIGTERM);
+    const double begin = now();
+    const std::string error = test::error_of([&] { saver.finish(); });
+    EXPECT_TRUE(error.starts_with("exit 6: step 5 is not saved: ")) << error;
+    EXPECT_TRUE(error.ends_with("model.safetensors: cannot write: No space left on device"));
+    EXPECT_GE(now() - begin, kStopSeconds);
+    EXPECT_LT(now() - begin, 10 * kStopSeconds);
+    EXPECT_EQ(saver.failed_saves(), 2);  // at once, and when the time is over
+    EXPECT_EQ(saver.saved_step(), -1);
+  }
+}
+
+TEST_F(Saver, AfterAStopSignalADiskThatWorksAgainIsEnough) {
+  CheckpointSaver saver = make(host_, /*background=*/true, /*retries=*/10, /*retry_seconds=*/60);
+  failing_writes = 1;
+  std::raise(SIGTERM);
+  saver.finish();
+  EXPECT_EQ(saver.failed_saves(), 1);
+  watch_stop_signals();  // reading would stop as well
+  EXPECT_TRUE(test::same_bits(saved(5), values()));
+}
+
+// The signal comes while the last save waits for its next try, a minute away.
+TEST_F(Saver, AStopSignalEndsTheWaitForTheNextTry) {
+  CheckpointSaver saver = make(host_, /*background=*/true, /*retries=*/10, /*retry_seconds=*/60);
+  failing_writes = 1;
+  std::thread signals([&] {
+    while (failing_writes > 0) pause_shortly();
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    kill(getpid(), SIGTERM);
+  });
+  const double begin = now();
+  saver.finish();
+  signals.join();
+  EXPECT_LT(now() - begin, 10);
+  watch_stop_signals();
+  EXPECT_TRUE(test::same_bits(saved(5), values()));
 }
 
 TEST_F(Saver, WritesNothingWhereACheckpointDoesNotFit) {

@@ -18,9 +18,8 @@
 namespace lathe {
 namespace {
 
-constexpr double kLongestWait = 60;    // seconds between two tries
-constexpr double kTimeAfterStop = 10;  // for all tries after a stop signal
-constexpr double kWaitAfterStop = 2;   // between two of them
+constexpr double kLongestWait = 60;   // seconds between two tries
+constexpr double kWaitAfterStop = 2;  // the same after a stop signal
 
 std::int64_t bytes_of(const CheckpointData& data) {
   std::int64_t bytes = 0;
@@ -114,7 +113,7 @@ void CheckpointSaver::finish() {
   const std::int64_t step = collect_().state.step;
   while (saved_step_ != step) {
     if (is_stop_requested() && !give_up_at) {
-      give_up_at = now() + kTimeAfterStop;
+      give_up_at = now() + spec_.stop_seconds;
       retry_at_.reset();
     }
     if (retry_at_ && give_up_at) {

@@ -22,9 +22,10 @@ struct SaverSpec {
   std::int64_t keep, keep_every;            // Retention
   bool keep_best;
   bool background;
-  std::int64_t retries;     // of a failed save, before the run ends
-  double retry_seconds;     // before the first of them; each further wait is twice as long
-  std::int64_t saved_step;  // has a checkpoint already; -1: none
+  std::int64_t retries;      // of a failed save, before the run ends
+  double retry_seconds;      // before the first of them; each further wait is twice as long
+  double stop_seconds = 10;  // that a stop signal leaves for all tries of the last save
+  std::int64_t saved_step;   // has a checkpoint already; -1: none
 };
 
 // Every call comes from the thread that trains.
@@ -53,7 +54,7 @@ class CheckpointSaver {
   // Waits for the save that is running, if one is. Error(storage) as above.
   void wait();
   // Saves the state of now and comes back when it is durable. A stop signal leaves a failing disk
-  // ten seconds. Error(storage) as above.
+  // stop_seconds, the last try at their end. Error(storage) as above, and when they are over.
   void finish();
   // Waits, says how it ended, and throws nothing: for a run that fails anyhow.
   void give_up() noexcept;
