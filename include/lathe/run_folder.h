@@ -75,12 +75,6 @@ class RunFolder {
   // Error(usage) when another process writes there.
   static FolderLock lock(const std::filesystem::path& folder);
 
-  // Whether result.json says so.
-  static bool has_finished(const std::filesystem::path& folder);
-
-  // Why the run ended, of one that has finished; else "".
-  static std::string end_reason(const std::filesystem::path& folder);
-
   // Of tokens.json; none when there is none.
   static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
 

@@ -16,6 +16,7 @@
 #include "lathe/gpt2_tokens.h"
 #include "lathe/token_files.h"
 #include "options/option_sources.h"
+#include "run/run_files.h"
 
 namespace lathe {
 namespace {
@@ -244,8 +245,8 @@ Facts describe_config(const fs::path& path) {
 }
 
 Facts describe_result(const fs::path& path) {
-  const auto result = parse_json(read_file(path, ExitCode::data), path.string(), ExitCode::data);
-  if (!result.is_object() || !result.contains("status") || !result.contains("exit_code")) {
+  const Facts result = read_result(path);
+  if (!result.contains("status") || !result.contains("exit_code")) {
     throw Error(ExitCode::data, fmt::format("{}: is JSON, but no run's result.json, which has "
                                             "\"status\" and \"exit_code\"",
                                             path.string()));

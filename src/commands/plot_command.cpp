@@ -12,6 +12,7 @@
 #include "lathe/error.h"
 #include "lathe/files.h"
 #include "lathe/plot.h"
+#include "run/run_files.h"
 
 namespace lathe {
 namespace {
@@ -57,12 +58,11 @@ std::ptrdiff_t count_finite(const Curve& curve) {
 
 // The floor that a run of the embedded stories wrote down when it ended.
 std::optional<double> read_floor(const std::string& run) {
-  const fs::path result = fs::path(run) / "result.json";
-  if (!fs::is_regular_file(result)) return std::nullopt;
-  const nlohmann::json json =
-      parse_json(read_file(result, ExitCode::data), result.string(), ExitCode::data);
-  const auto floor = json.find("val_floor");
-  if (floor == json.end() || !floor->is_number()) return std::nullopt;
+  const fs::path path = fs::path(run) / kResultFile;
+  if (!fs::is_regular_file(path)) return std::nullopt;
+  const nlohmann::ordered_json result = read_result(path);
+  const auto floor = result.find("val_floor");
+  if (floor == result.end() || !floor->is_number()) return std::nullopt;
   return floor->get<double>();
 }
 

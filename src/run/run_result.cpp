@@ -42,22 +42,6 @@ ordered_json or_null(const std::string& text) {
 
 }  // namespace
 
-bool RunFolder::has_finished(const fs::path& folder) {
-  if (!fs::exists(folder / kResultFile)) return false;
-  const auto json = nlohmann::json::parse(read_file(folder / kResultFile, ExitCode::checkpoint),
-                                          nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return false;
-  const auto status = json.find("status");
-  return status != json.end() && *status == "finished";
-}
-
-std::string RunFolder::end_reason(const fs::path& folder) {
-  if (!has_finished(folder)) return "";
-  const auto json = nlohmann::json::parse(read_file(folder / kResultFile, ExitCode::checkpoint));
-  const auto reason = json.find("end_reason");  // runs of older versions have none
-  return reason != json.end() && reason->is_string() ? reason->get<std::string>() : "steps";
-}
-
 void RunFolder::write_session(const std::string& device, std::int64_t threads) {
   const std::int64_t number = next_session(folder_ / kSessionFile);
   write_file_atomically(

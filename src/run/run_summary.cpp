@@ -11,7 +11,6 @@
 
 #include "base/strict_json.h"
 #include "lathe/error.h"
-#include "lathe/files.h"
 #include "lathe/folder_lock.h"
 #include "options/option_sources.h"
 #include "run_files.h"
@@ -42,26 +41,6 @@ ordered_json read_options(const fs::path& config) {
     if (setting != settings.end()) options[std::string(option.name)] = option_value(*setting);
   }
   return options;
-}
-
-// So that one damaged file cannot take the memory that all other runs are listed with.
-std::string read_at_most(const fs::path& path, std::uint64_t most) {
-  const std::uint64_t bytes = InputFile(path, ExitCode::data).size();
-  if (bytes > most) {
-    throw Error(ExitCode::data,
-                fmt::format("{}: is of {} bytes; at most {} are read of such a file", path.string(),
-                            bytes, most));
-  }
-  return read_file(path, ExitCode::data);
-}
-
-ordered_json read_result(const fs::path& path) {
-  constexpr std::uint64_t kMostBytes = 1 << 20;
-  const std::string text = read_at_most(path, kMostBytes);
-  if (!parse_json(text, path.string(), ExitCode::data).is_object()) {
-    throw Error(ExitCode::data, path.string() + ": is not a JSON object");
-  }
-  return ordered_json::parse(text);  // with its keys in the order of the file
 }
 
 ordered_json at(const ordered_json& object, const char* key) {

@@ -12,6 +12,7 @@
 #include "lathe/model_files.h"
 #include "lathe/resume.h"
 #include "lathe/stop_signal.h"
+#include "run/run_files.h"
 #include "trainer.h"
 
 namespace lathe {
@@ -38,7 +39,7 @@ std::string tokenizer_of(const CheckpointInfo& start, const Options& options) {
 // rule has ended it and nobody has asked for more.
 bool is_over(const Options& options, const CheckpointInfo& start, const TrainingData& data) {
   const bool at_end = is_at_end(options, start, data);
-  const std::string reason = RunFolder::end_reason(options.out);
+  const std::string reason = end_reason(options.out);
   return !reason.empty() && (at_end || (reason != "steps" && *options.resume == "auto"));
 }
 

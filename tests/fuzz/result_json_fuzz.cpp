@@ -1,4 +1,4 @@
-// result.json: described, also in words, and asked whether the run has finished.
+// result.json: described, also in words, and asked how the run has ended.
 #include <cstddef>
 #include <cstdint>
 
@@ -6,12 +6,12 @@
 #include "commands/print_facts.h"
 #include "commands/run_table.h"
 #include "fuzz_file.h"
-#include "lathe/run_folder.h"
+#include "run/run_files.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const lathe::fuzz::FuzzFile file("result.json", {data, size});
   file.check([](const auto& path) { lathe::facts_text(lathe::describe_result(path)); });
-  file.check([](const auto& path) { lathe::RunFolder::has_finished(path.parent_path()); });
+  file.check([](const auto& path) { lathe::end_reason(path.parent_path()); });
   // What lathe ls makes of it.
   file.check([](const auto& path) {
     const std::vector runs = {lathe::summarize_run(path.parent_path())};
