@@ -13,30 +13,12 @@ import pathlib
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 
-SKIPPED = 77
+import python_packages
 
-
-def find_python():
-    build = pathlib.Path(os.environ["LATHE_BINARY"]).parent
-    candidates = [os.environ.get("LATHE_TENSORBOARD_PYTHON"), str(build / "tensorboard/bin/python"),
-                  sys.executable]
-    for python in filter(None, candidates):
-        if os.path.exists(python) and subprocess.run([python, "-c", "import tensorboard"],
-                                                     stderr=subprocess.DEVNULL).returncode == 0:
-            return python
-    return None
-
-
-if os.environ.get("LATHE_TENSORBOARD_CHILD") != "1":
-    python = find_python()
-    if python is None:
-        print("tensorboard_test.py did not run: no Python with tensorboard; "
-              "scripts/install_tensorboard.sh makes build/tensorboard, LATHE_TENSORBOARD_PYTHON names another")
-        sys.exit(SKIPPED)
-    os.execve(python, [python, *sys.argv], dict(os.environ, LATHE_TENSORBOARD_CHILD="1"))
+python_packages.require("tensorboard", folder="tensorboard", script="scripts/install_tensorboard.sh",
+                        variable="LATHE_TENSORBOARD_PYTHON")
 
 import logging
 import unittest

@@ -12,33 +12,13 @@ import os
 import pathlib
 import struct
 import subprocess
-import sys
 import tempfile
 
-SKIPPED = 77
-NEEDED = "import torch, transformers, safetensors.torch"
+import python_packages
 
-
-def find_python():
-    build = pathlib.Path(os.environ["LATHE_BINARY"]).parent
-    candidates = [os.environ.get("LATHE_PYTHON"), str(build / "python/bin/python"), sys.executable]
-    for python in filter(None, candidates):
-        found = subprocess.run([python, "-c", NEEDED], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL) if os.path.exists(python) else None
-        if found is not None and found.returncode == 0:
-            return python
-    return None
-
-
-if os.environ.get("LATHE_TRANSFORMERS_CHILD") != "1":
-    python = find_python()
-    if python is None:
-        print("transformers_test.py did not run: no Python with torch and transformers; "
-              "scripts/install_transformers.sh makes build/python, LATHE_PYTHON names another")
-        sys.exit(SKIPPED)
-    environment = dict(os.environ, LATHE_TRANSFORMERS_CHILD="1", HF_HUB_OFFLINE="1",
-                       TRANSFORMERS_OFFLINE="1", PYTHONWARNINGS="ignore")
-    os.execve(python, [python, *sys.argv], environment)
+python_packages.require("torch, transformers, safetensors.torch", folder="python",
+                        script="scripts/install_transformers.sh", variable="LATHE_PYTHON",
+                        HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", PYTHONWARNINGS="ignore")
 
 import unittest
 
