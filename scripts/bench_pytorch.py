@@ -17,53 +17,16 @@ import time
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from gpt2_sizes import Sizes
+from pytorch_gpt2 import Gpt2
 
 PADDED_VOCAB, VOCAB = 50304, 50257
 ATTENTION = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 WARMUP_STEPS, STEPS = 4, 10
 # Below this many tokens in a step launching kernels may take longer than running them.
 FEW_TOKENS = 8192
-
-
-class Block(nn.Module):
-    def __init__(self, heads, channels):
-        super().__init__()
-        self.heads = heads
-        self.ln1, self.ln2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.qkv, self.proj = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
-        self.fc, self.mlp = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
-
-    def forward(self, x):
-        B, T, C = x.shape
-        q, k, v = (part.view(B, T, self.heads, C // self.heads).transpose(1, 2)
-                   for part in self.qkv(self.ln1(x)).split(C, dim=2))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.proj(mixed.transpose(1, 2).reshape(B, T, C))
-        return x + self.mlp(F.gelu(self.fc(self.ln2(x)), approximate="tanh"))
-
-
-class Gpt2(nn.Module):
-    def __init__(self, layers, heads, channels, seq_len):
-        super().__init__()
-        self.tokens = nn.Embedding(PADDED_VOCAB, channels)
-        self.positions = nn.Embedding(seq_len, channels)
-        self.blocks = nn.ModuleList([Block(heads, channels) for _ in range(layers)])
-        self.final_ln = nn.LayerNorm(channels)
-        for parameter in self.parameters():
-            if parameter.dim() == 2:
-                nn.init.normal_(parameter, std=0.02)
-
-    def head_loss(self, x, targets):
-        logits = F.linear(self.final_ln(x), self.tokens.weight)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-
-    def forward(self, tokens, targets):
-        x = (self.tokens(tokens) + self.positions.weight).bfloat16()
-        for block in self.blocks:
-            x = block(x)
-        return self.head_loss(x, targets)
 
 
 def synchronize(device):
@@ -73,7 +36,8 @@ def synchronize(device):
 
 def make_step(args, micro_batch, parameters_type, graphs):
     """A function that makes one training step."""
-    model = Gpt2(args.layers, args.heads, args.channels, args.seq_len).to(args.device)
+    sizes = Sizes(args.layers, args.heads, args.channels, context=args.seq_len, vocab=PADDED_VOCAB)
+    model = Gpt2(sizes, stream=torch.bfloat16).to(args.device)
     if parameters_type == "bf16":
         model.bfloat16()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)

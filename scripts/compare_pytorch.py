@@ -2,12 +2,13 @@
 """Trains nanoGPT's CPU recipe with Lathe (fp32, bf16) and with PyTorch, one after another on this
 machine, and prints validation losses over the whole split and wall times.
 
-    /usr/bin/python3 scripts/compare_pytorch.py TEXT [--threads N] [--steps N]
+    build/pytorch/bin/python scripts/compare_pytorch.py TEXT [--threads N] [--steps N]
 
-Needs build/lathe and PyTorch (Debian: apt install python3-torch libopenblas0-pthread; without the latter
-its products run on the reference BLAS, a hundred times slower).
+Needs build/lathe and PyTorch (scripts/install_pytorch.sh makes build/pytorch). How fast both are at equal work
+is measured by scripts/bench_cpu.sh; this shows that the same number of steps learns as much.
 """
 import argparse
+import dataclasses
 import json
 import math
 import pathlib
@@ -16,47 +17,12 @@ import tempfile
 import time
 
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
 
-LAYERS, HEADS, CHANNELS, SEQ_LEN, ROWS, VOCAB = 4, 4, 128, 64, 12, 256
+from gpt2_sizes import NANOGPT_CPU
+from pytorch_gpt2 import Gpt2, adamw
+
+SIZES, SEQ_LEN, ROWS = dataclasses.replace(NANOGPT_CPU, vocab=256), NANOGPT_CPU.context, 12
 LR, FINAL_LR, WARMUP, BETAS, WEIGHT_DECAY, CLIP = 1e-3, 1e-4, 100, (0.9, 0.99), 0.1, 1.0
-
-
-class Block(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.ln1, self.ln2 = nn.LayerNorm(CHANNELS), nn.LayerNorm(CHANNELS)
-        self.qkv, self.proj = nn.Linear(CHANNELS, 3 * CHANNELS), nn.Linear(CHANNELS, CHANNELS)
-        self.fc, self.mlp = nn.Linear(CHANNELS, 4 * CHANNELS), nn.Linear(4 * CHANNELS, CHANNELS)
-        self.register_buffer("future", torch.ones(SEQ_LEN, SEQ_LEN, dtype=torch.bool).triu(1))
-
-    def forward(self, x):
-        B, T, C = x.shape
-        q, k, v = (part.view(B, T, HEADS, C // HEADS).transpose(1, 2)
-                   for part in self.qkv(self.ln1(x)).split(C, dim=2))
-        scores = (q @ k.transpose(2, 3) / math.sqrt(C // HEADS)).masked_fill(self.future, -math.inf)
-        x = x + self.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(B, T, C))
-        return x + self.mlp(F.gelu(self.fc(self.ln2(x)), approximate="tanh"))
-
-
-class Gpt2(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.tokens, self.positions = nn.Embedding(VOCAB, CHANNELS), nn.Embedding(SEQ_LEN, CHANNELS)
-        self.blocks = nn.Sequential(*[Block() for _ in range(LAYERS)])
-        self.final_ln = nn.LayerNorm(CHANNELS)
-        for name, p in self.named_parameters():
-            if p.dim() == 2:
-                residual = name.endswith(("proj.weight", "mlp.weight"))
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * LAYERS) if residual else 0.02)
-            elif name.endswith("bias"):
-                nn.init.zeros_(p)
-
-    def forward(self, tokens, targets):
-        x = self.tokens(tokens) + self.positions.weight
-        logits = self.final_ln(self.blocks(x)) @ self.tokens.weight.T
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def lr_at(step, steps):
@@ -71,21 +37,19 @@ def run_pytorch(text, steps, threads):
     torch.manual_seed(1)
     data = torch.tensor(list(text), dtype=torch.long)
     train, val = data[:len(data) * 9 // 10], data[len(data) * 9 // 10:]
-    model = Gpt2()
-    groups = [{"params": [p for p in model.parameters() if p.dim() == 2], "weight_decay": WEIGHT_DECAY},
-              {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(groups, lr=LR, betas=BETAS, foreach=True)
+    model = Gpt2(SIZES)
+    optimizer = adamw(model, lr=LR, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     began = time.time()
     for step in range(steps):
         starts = torch.randint(len(train) - SEQ_LEN, (ROWS,))
         rows = torch.stack([train[s:s + SEQ_LEN + 1] for s in starts])
-        for group in adamw.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = lr_at(step, steps)
         loss = model(rows[:, :-1], rows[:, 1:])
-        adamw.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        adamw.step()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
     seconds = time.time() - began
     rows = (len(val) - 1) // SEQ_LEN
     tokens = val[:rows * SEQ_LEN].view(rows, SEQ_LEN)
@@ -101,8 +65,8 @@ def run_lathe(path, steps, threads, precision):
         began = time.time()
         subprocess.run(
             ["build/lathe", "train", "--train", path, "--out", out, "--precision", precision,
-             f"--threads={threads}", f"--steps={steps}", f"--layers={LAYERS}", f"--heads={HEADS}",
-             f"--channels={CHANNELS}", f"--context={SEQ_LEN}", f"--micro-batch={ROWS}",
+             f"--threads={threads}", f"--steps={steps}", f"--layers={SIZES.layers}", f"--heads={SIZES.heads}",
+             f"--channels={SIZES.channels}", f"--context={SEQ_LEN}", f"--micro-batch={ROWS}",
              f"--lr={LR}", f"--final-lr-fraction={FINAL_LR / LR}", f"--warmup-steps={WARMUP}",
              f"--beta1={BETAS[0]}", f"--beta2={BETAS[1]}", f"--weight-decay={WEIGHT_DECAY}",
              f"--grad-clip={CLIP}", "--val-every=0", "--checkpoint-every=0", "--quiet"], check=True)

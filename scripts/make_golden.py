@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 """Writes tests/golden/*.safetensors: GPT-2 and AdamW by PyTorch in float64, what Lathe must give.
 
-Needs PyTorch 1.12 or newer (Debian: apt install python3-torch). From the repository's root:
-    /usr/bin/python3 scripts/make_golden.py
+Needs PyTorch 2 (scripts/install_pytorch.sh). From the repository's root:
+    build/pytorch/bin/python scripts/make_golden.py
 
-The model is GPT-2 (Radford et al. 2019): learned positions, LayerNorm before each sublayer, tanh
-GELU, head tied to the token embedding. Initial parameters are numbers that bf16 holds exactly, so
-that fp32 and bf16 start from the same model; they are larger than GPT-2's, so that no part of the
-network is close to linear or its softmaxes close to uniform.
+Initial parameters are numbers that bf16 holds exactly, so that fp32 and bf16 start from the same
+model; they are larger than GPT-2's, so that no part of the network is close to linear or its
+softmaxes close to uniform.
 """
-import json
+import dataclasses
 import pathlib
-import struct
 
 import torch
-import torch.nn.functional as F
+
+from gpt2_sizes import Sizes
+from pytorch_gpt2 import Gpt2, adamw, write_safetensors
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "golden"
 STEPS = 10
@@ -31,21 +31,6 @@ CASES = {
 }
 
 
-def write_safetensors(path, tensors, metadata):
-    """tensors: name -> tensor of int32, float32 or bfloat16."""
-    names = {torch.int32: "I32", torch.float32: "F32", torch.bfloat16: "BF16"}
-    header, data = {"__metadata__": metadata}, b""
-    for name, tensor in tensors.items():
-        bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
-        content = bits.contiguous().numpy().tobytes()
-        header[name] = dict(dtype=names[tensor.dtype], shape=list(tensor.shape),
-                            data_offsets=[len(data), len(data) + len(content)])
-        data += content
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
 def initial_parameters(case):
     """Linear weights are (out, in)."""
     C, L = case["channels"], case["layers"]
@@ -53,7 +38,7 @@ def initial_parameters(case):
 
     def normal(*shape, mean=0.0, stddev):
         values = torch.randn(*shape, generator=random, dtype=torch.float64) * stddev + mean
-        return values.bfloat16().double().requires_grad_()
+        return values.bfloat16().double()
 
     def linear(name, out, into):
         return {f"{name}.weight": normal(out, into, stddev=into**-0.5),
@@ -72,34 +57,16 @@ def initial_parameters(case):
     return p | layernorm("final_ln")
 
 
-def logits(p, tokens, case):
-    """(B, T) tokens to (B, T, V)."""
-    B, T = tokens.shape
-    C, H = case["channels"], case["heads"]
-    D = C // H
-
-    def linear(name, x):
-        return x @ p[f"{name}.weight"].T + p[f"{name}.bias"]
-
-    def layernorm(name, x):
-        return F.layer_norm(x, (C,), p[f"{name}.gain"], p[f"{name}.bias"], eps=1e-5)
-
-    future = torch.ones(T, T, dtype=torch.bool).triu(1)
-    x = p["token_embedding.weight"][tokens] + p["position_embedding.weight"][:T]
-    for l in range(case["layers"]):
-        qkv = linear(f"blocks.{l}.attention.qkv", layernorm(f"blocks.{l}.ln1", x))
-        q, k, v = (z.view(B, T, H, D).transpose(1, 2) for z in qkv.split(C, dim=2))
-        scores = (q @ k.transpose(2, 3) / D**0.5).masked_fill(future, float("-inf"))
-        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(B, T, C)
-        x = x + linear(f"blocks.{l}.attention.proj", mixed)
-        wide = F.gelu(linear(f"blocks.{l}.mlp.fc", layernorm(f"blocks.{l}.ln2", x)),
-                      approximate="tanh")
-        x = x + linear(f"blocks.{l}.mlp.proj", wide)
-    return layernorm("final_ln", x) @ p["token_embedding.weight"].T
+def model_of(case, parameters):
+    names = [field.name for field in dataclasses.fields(Sizes)]
+    model = Gpt2(Sizes(**{name: case[name] for name in names}), stream=torch.float64, initialize=False).double()
+    model.load_state_dict(parameters)
+    return model
 
 
 def make(name, case):
-    p = initial_parameters(case)
+    model = model_of(case, initial_parameters(case))
+    p = dict(model.named_parameters())
     V, rows, T = case["vocab"], case["rows"], case["seq_len"]
     random = torch.Generator().manual_seed(1000 + case["seed"])
     text = torch.randint(V, (STEPS, rows, T + 1), generator=random)
@@ -108,29 +75,26 @@ def make(name, case):
                                    for k in range(STEPS)], dtype=torch.float32)
     out = {"tokens": tokens.int(), "targets": targets.int(), "learning_rates": learning_rates}
     out |= {f"initial.{n}": t.detach().bfloat16() for n, t in p.items()}
-    out["logits"] = logits(p, tokens[0], case).detach().float()
+    with torch.no_grad():
+        out["logits"] = model.logits(tokens[0]).float()
 
-    adamw = torch.optim.AdamW([
-        {"params": [t for t in p.values() if t.dim() > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [t for t in p.values() if t.dim() == 1], "weight_decay": 0.0},
-    ], betas=BETAS, eps=EPS)
+    optimizer = adamw(model, lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY, eps=EPS)
     losses, norms = [], []
     for step in range(STEPS):
-        adamw.zero_grad()
+        optimizer.zero_grad()
         total = 0.0
         for begin in range(0, rows, case["micro_batch"]):
             part = slice(begin, begin + case["micro_batch"])
-            loss = F.cross_entropy(logits(p, tokens[step, part], case).flatten(0, 1),
-                                   targets[step, part].flatten(), reduction="sum") / (rows * T)
+            loss = model(tokens[step, part], targets[step, part]) * case["micro_batch"] / rows
             loss.backward()
             total += loss.item()
         losses.append(total)
         if step == 0:
             out |= {f"gradient.{n}": t.grad.float() for n, t in p.items()}
         norms.append(torch.nn.utils.clip_grad_norm_(p.values(), case["grad_clip"]).item())
-        for group in adamw.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = float(learning_rates[step])
-        adamw.step()
+        optimizer.step()
     assert min(norms) < case["grad_clip"] < max(norms), norms
     out["losses"], out["norms"] = torch.tensor(losses), torch.tensor(norms)
     out |= {f"final.{n}": t.detach().float() for n, t in p.items()}

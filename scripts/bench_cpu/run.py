@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""The command of scripts/bench_cpu.sh: measures cases, prints a table in Markdown, writes JSON."""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+import cases
+import lathe_side
+import measure
+import processes
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+UNITS = {"Training": ("ms a step", 1e3), "Sampling": ("ms a token", 1e3), "StartUp": ("ms to the first step", 1e3)}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="scripts/bench_cpu.sh", description=__doc__)
+    parser.add_argument("--cases", metavar="a,c",
+                        help="all, or some: " + "; ".join(f"{name}: {' and '.join(c.title for c in some)}"
+                                       for name, some in cases.CASES.items()))
+    parser.add_argument("--rounds", type=int, help="how often both sides run in turns (3, with --smoke 1)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="what was measured, all of it")
+    parser.add_argument("--smoke", action="store_true", help="small models: shows that it works, and no speed")
+    parser.add_argument("--lathe", type=pathlib.Path, default=os.environ.get("LATHE_BINARY", ROOT / "build/lathe"))
+    parser.add_argument("--python", default=sys.executable, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    table = cases.SMOKE_CASES if arguments.smoke else cases.CASES
+    arguments.rounds = arguments.rounds if arguments.rounds is not None else 1 if arguments.smoke else 3
+    arguments.cases = {name: table.get(name) for name in (arguments.cases or ",".join(table)).split(",")}
+    unknown = [name for name, found in arguments.cases.items() if found is None]
+    if unknown:
+        parser.error(f"--cases {unknown[0]}: must be of {', '.join(table)}")
+    if arguments.rounds < 1 or arguments.threads < 1:
+        parser.error("--rounds and --threads must be at least 1")
+    if not os.access(arguments.lathe, os.X_OK):
+        parser.error(f"--lathe {arguments.lathe}: no such program; cmake --build build --target lathe")
+    return arguments
+
+
+def processor():
+    with open("/proc/cpuinfo") as info:
+        return next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.machine())
+
+
+def surroundings(arguments, pytorch):
+    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True,
+                            check=False).stdout.strip()
+    return {"processor": processor(), "processors": os.cpu_count(), "threads": arguments.threads,
+            "rounds": arguments.rounds, "date": time.strftime("%Y-%m-%d"), "commit": commit,
+            "load_before": os.getloadavg()[0], **pytorch.versions()}
+
+
+def prepare(work, lathe, pytorch, case):
+    """The model and the tokens that both sides start from."""
+    pytorch.write_model(case.sizes)
+    if isinstance(case, cases.Sampling):
+        subprocess.run([lathe.binary, "convert", work / "model.safetensors", "--out", work / "hf", "--overwrite"],
+                       check=True, stdout=subprocess.DEVNULL)
+        return
+    # As many as one step takes: every step has the same sequences, in whatever order.
+    numbers = random.Random(1)
+    lathe_side.write_tokens(work / "tokens.bin",
+                            [numbers.randrange(case.sizes.vocab) for _ in range(case.rows * case.seq_len + 1)])
+
+
+def megabytes(side):
+    return f"{side['peak_bytes'] / 1e6:.0f}" if side["peak_bytes"] else "-"
+
+
+def print_table(rows):
+    print("| | | Lathe | spread | PyTorch | spread | its setting | times as fast | rounds | memory, MB | loss |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        unit, scale = UNITS[row["kind"]]
+        ours, theirs = row["lathe"], row["pytorch"][row["setting"]]
+        between = f"{min(row['ratios']):.2f} to {max(row['ratios']):.2f}"
+        losses = " / ".join(f"{loss:.4f}" for loss in row["loss"] if loss is not None) or {
+            True: "same tokens", None: "not compared", False: "OTHER TOKENS"}[row["agree"]]
+        print(f"| {row['case']}: {row['title']}, {unit} | {row['precision']} | {scale * ours['seconds']:.4g} "
+              f"| {100 * ours['spread']:.0f} % | {scale * theirs['seconds']:.4g} | {100 * theirs['spread']:.0f} % "
+              f"| {row['setting']} | {row['ratio']:.2f} | {between} | {megabytes(ours)} / {megabytes(theirs)} "
+              f"| {losses} |")
+
+
+def measure_all(arguments, folder):
+    work = folder / "work"
+    work.mkdir()
+    lathe = lathe_side.Lathe(arguments.lathe, work, arguments.threads)
+    pytorch = measure.PyTorch(arguments.python, HERE / "pytorch_side.py", work, arguments.threads)
+    report = {**surroundings(arguments, pytorch), "rows": []}
+    say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
+    for name, some in arguments.cases.items():
+        for case in some:
+            if isinstance(case, cases.Sampling) and "transformers" not in report:
+                say(f"{name}: {case.title}: left out, there is no transformers")
+                continue
+            say(f"{name}: {case.title}")
+            prepare(work, lathe, pytorch, case)
+            for precision in measure.precisions_of(case):
+                row = measure.measure((lathe, pytorch), case, precision, arguments.rounds, say)
+                report["rows"].append({"case": name, **row})
+    return {**report, "load_after": os.getloadavg()[0]}
+
+
+def main():
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory(prefix="lathe-bench-") as folder:
+        try:
+            report = measure_all(arguments, pathlib.Path(folder))
+        except processes.Failed as failure:
+            raise SystemExit(f"scripts/bench_cpu.sh: {failure}") from failure
+    print(f"{report['processor']}, {report['threads']} threads of {report['processors']}; {report['date']}, commit "
+          f"{report['commit']}, PyTorch {report['pytorch']}, transformers {report.get('transformers', 'none')}; "
+          f"{report['rounds']} rounds; load average {report['load_before']:.1f} before, "
+          f"{report['load_after']:.1f} after\n")
+    print_table(report["rows"])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    different = [f"{row['case']} {row['precision']}" for row in report["rows"] if row["agree"] is False]
+    if different:
+        raise SystemExit(f"scripts/bench_cpu.sh: Lathe and PyTorch did not do the same in: {', '.join(different)}")
+
+
+if __name__ == "__main__":
+    main()
