@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Makes build/pytorch (or another folder given): a Python with the newest PyTorch and transformers of
 # PyPI, or of the index that PIP_INDEX_URL names, for scripts/bench_cpu.sh. Does nothing when it is there.
-# PyPI's PyTorch brings CUDA libraries that a CPU has no use for, some gigabytes;
-# PIP_INDEX_URL=https://download.pytorch.org/whl/cpu does without (and has no transformers).
+# PyPI's PyTorch brings CUDA libraries that a CPU has no use for, some gigabytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-build/pytorch}
