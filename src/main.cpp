@@ -44,6 +44,8 @@ int run_command(Command command, const Options& options) {
       return train_tokenizer_command(options);
     case Command::verify:
       return verify_command(options);
+    case Command::sweep:
+      return sweep_command(options);
   }
   throw Error(ExitCode::internal, "a command without a function");
 }

@@ -142,7 +142,7 @@ TEST_P(BadInput, EndsWithOneLineAndItsExitCode) {
 // clang-format off: a table, one line for a case
 const Case kCases[] = {
     // Commands and options
-    {"", 2, {"needs a command", "train, eval"}},
+    {"", 2, {"needs a command", "train, sweep, eval"}},
     {"trian", 2, {"trian", "did you mean train?"}},
     {"42", 2, {"42: no such command"}},
     {"help trian", 2, {"trian", "did you mean train?"}},

@@ -257,7 +257,8 @@ TEST(Options, ErrorsNameOptionValueAndRemedy) {
       {{"--no-shufle"}, "2: --no-shufle: no such option; did you mean --no-shuffle?"},
       {{"--zebra"}, "2: --zebra: no such option; see lathe train --help"},
       {{"--json"},
-       "2: --json: lathe train does not take it; it belongs to eval, sample, inspect, plan, bench, "
+       "2: --json: lathe train does not take it; it belongs to sweep, eval, sample, inspect, plan, "
+       "bench, "
        "ls, tokenize, train-tokenizer, verify"},
       {{"-x"}, "2: -x: no such option; see lathe train --help"},
       {{"book.txt"}, "2: book.txt: options begin with --; see lathe train --help"},
@@ -339,7 +340,7 @@ TEST(Options, ConfigFilesAreFlatAndTyped) {
   EXPECT_EQ(train_error({"--config", "/nowhere.toml"}), "2: /nowhere.toml: no such file");
   EXPECT_EQ(train_error({"--config", "/"}), "2: /: must be a TOML file, not a folder");
   EXPECT_EQ(train_error({"--config", "/dev/zero"}),
-            "2: /dev/zero: must be a flat TOML file of at most 1 MiB");
+            "2: /dev/zero: must be a TOML file of at most 1 MiB");
 
   // Another command reads the same file and takes what concerns it.
   const std::string config = dir.write("run.toml", "lr = 1\nmicro-batch = 9\n");

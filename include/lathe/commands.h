@@ -18,5 +18,6 @@ int ls_command(const Options& options);
 int tokenize_command(const Options& options);
 int train_tokenizer_command(const Options& options);
 int verify_command(const Options& options);
+int sweep_command(const Options& options);
 
 }  // namespace lathe

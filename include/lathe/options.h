@@ -95,6 +95,8 @@ struct Options {
   std::string svg, html;      // plot: files to write
   std::string columns, sort;  // ls: names between commas, in place of options that differ; a name
   bool reverse = false, csv = false;
+  std::int64_t jobs = 0, retries = 0;  // sweep; jobs 0: one for each GPU
+  bool dry_run = false;                // sweep
   bool json = false;  // eval, sample, inspect, plan, bench, tokenize: one object on stdout
   std::int64_t shard_tokens = 0;
   double val_fraction = -1;  // below 0: the first shard validates
@@ -114,7 +116,8 @@ enum class Command {
   ls,
   tokenize,
   train_tokenizer,
-  verify
+  verify,
+  sweep
 };
 
 // Variables by full name, "LATHE_LR"; others are ignored.

@@ -12,6 +12,10 @@ std::string why_no_gpu() {
   return "this build has no CUDA backend";
 }
 
+int gpu_count() {
+  return 0;
+}
+
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& /*options*/) {
   throw Error(ExitCode::usage, "--device cuda: " + why_no_gpu() + "; must be auto or cpu");
 }

@@ -1,11 +1,10 @@
 // lathe ls: finds the runs in the folders given and below them, and lists them.
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 
+#include "base/terminal.h"
 #include "lathe/commands.h"
 #include "lathe/error.h"
 #include "run_table.h"
@@ -90,13 +89,6 @@ std::vector<std::string> split(const std::string& names) {
     if (end > begin) list.push_back(column_of(names.substr(begin, end - begin)));
   }
   return list;
-}
-
-// 0 where there is no terminal: what reads a pipe has room for everything.
-std::size_t terminal_width() {
-  winsize size = {};
-  const bool is_known = isatty(STDOUT_FILENO) != 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
-  return is_known ? size.ws_col : 0;
 }
 
 }  // namespace

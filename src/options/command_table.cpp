@@ -13,6 +13,15 @@ constexpr CommandSpec kCommands[] = {
                     "samples into a\nrun folder. Without --train it trains on small stories that "
                     "Lathe makes itself.",
      .example = "lathe train --train 'data/*.txt' --model gpt2 --tokens 10M --out runs/first"},
+    {.id = Command::sweep,
+     .name = "sweep",
+     .summary = "Run a grid of training runs, and go on with it",
+     .description = "Trains every run of a grid file, several at a time, each in a folder of its "
+                    "own, and prints\n"
+                    "which is best. The same command again goes on where it was stopped.",
+     .paths = "GRID.toml",
+     .own_default = "out",
+     .example = "lathe sweep grid.toml --out runs/grid --jobs 2"},
     {.id = Command::eval,
      .name = "eval",
      .summary = "Measure the loss of a model, and its answers to multiple choice",

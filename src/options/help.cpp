@@ -30,9 +30,7 @@ std::string usage(const OptionSpec& option) {
 // The default where it says something: not of a boolean, nor of a choice, whose first it is.
 std::string usage_with_default(const OptionSpec& option, const CommandSpec& command) {
   const bool says_nothing = option.is_boolean() || !option.choices.empty();
-  if (option.initial.empty() || says_nothing || option.required_by(command)) {
-    return usage(option);
-  }
+  if (says_nothing || !option.has_default_in(command)) return usage(option);
   return fmt::format("{} ({})", usage(option), option.initial);
 }
 
@@ -202,7 +200,7 @@ std::string options_help(Command id) {
     if (!options.empty()) text += fmt::format("\n{}:\n", title(group));
     for (const OptionSpec* option : options) {
       std::string meaning = fmt::format("{}.", option->help);
-      if (!option->initial.empty() && !option->is_boolean() && !option->required_by(command)) {
+      if (option->has_default_in(command) && !option->is_boolean()) {
         meaning += fmt::format(" Default: {}.", option->initial);
       }
       text += fmt::format("  {}\n{:{}}{}\n", usage(*option), "", kIndent,

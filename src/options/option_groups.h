@@ -24,6 +24,7 @@ inline constexpr unsigned kLs = bit(Command::ls);
 inline constexpr unsigned kTokenize = bit(Command::tokenize);
 inline constexpr unsigned kTrainTokenizer = bit(Command::train_tokenizer);
 inline constexpr unsigned kVerify = bit(Command::verify);
+inline constexpr unsigned kSweep = bit(Command::sweep);
 inline constexpr unsigned kReadingText = kTokenize | kTrainTokenizer;
 inline constexpr unsigned kTraining = kTrain | kPlan;  // plan takes the command line of train
 inline constexpr unsigned kModels = kTrain | kPlan | kBench;

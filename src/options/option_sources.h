@@ -36,6 +36,14 @@ Level read_toml(Command command, const std::filesystem::path& file);
 
 Level read_preset(Command command, std::span<const PresetValue> preset);
 
+// One level that says what all of them say together, the last one counting.
+Level joined(std::span<const Level> levels);
+
+// What parse_options does with its sources once they are read, from the lowest level to the
+// highest.
+Options merge_levels(Command command, std::vector<Level> levels,
+                     const std::vector<std::string>& paths);
+
 // Converts and stores one setting. Throws Error(usage) naming origin, value and what is allowed.
 void apply(Options& options, const Setting& setting);
 

@@ -44,6 +44,10 @@ bool OptionSpec::required_by(const CommandSpec& command) const {
   return std::ranges::find(command.required, name) != command.required.end();
 }
 
+bool OptionSpec::has_default_in(const CommandSpec& command) const {
+  return !initial.empty() && !required_by(command) && command.own_default != name;
+}
+
 std::string_view title(OptionGroup group) {
   switch (group) {
     case data:

@@ -53,6 +53,7 @@ struct OptionSpec {
   }
   bool taken_by(Command command) const;
   bool required_by(const CommandSpec& command) const;
+  bool has_default_in(const CommandSpec& command) const;  // the one of the table
 };
 
 constexpr unsigned bit(Command command) {
@@ -69,6 +70,7 @@ struct CommandSpec {
   std::string_view description;
   std::string_view paths = "";         // what its arguments without dashes are; "": it takes none
   std::string_view default_path = "";  // where none is given; "": one must be
+  std::string_view own_default = "";   // an option whose default is not that of the table
   std::array<std::string_view, 2> required = {};  // the options that must be given
   std::string_view example;
 };

@@ -1,7 +1,8 @@
 // Flat TOML files of options: toml++ reads, and since its writer neither keeps our order nor our
 // doubles to the bit, a few lines here write.
+#include "option_toml.h"
+
 #include <fmt/format.h>
-#include <toml++/toml.h>
 
 #include <algorithm>
 #include <fstream>
@@ -34,7 +35,7 @@ std::string read_file(const std::filesystem::path& file) {
   }
   text.resize(static_cast<std::size_t>(stream.gcount()));
   if (text.size() > kMostBytes) {
-    usage_error(fmt::format("{}: must be a flat TOML file of at most 1 MiB", file.string()));
+    usage_error(fmt::format("{}: must be a TOML file of at most 1 MiB", file.string()));
   }
   return text;
 }
@@ -80,25 +81,6 @@ void refuse_long_names(std::string_view text, const std::filesystem::path& file)
   }
 }
 
-std::string_view type_name(const toml::node& node) {
-  switch (node.type()) {
-    case toml::node_type::table:
-      return "a table";
-    case toml::node_type::array:
-      return "an array";
-    case toml::node_type::string:
-      return "a string";
-    case toml::node_type::integer:
-      return "an integer";
-    case toml::node_type::floating_point:
-      return "a float";
-    case toml::node_type::boolean:
-      return "a boolean";
-    default:
-      return "a date or time";
-  }
-}
-
 std::string_view expected_type(const OptionSpec& option) {
   if (option.is_boolean()) return "true or false";
   if (option.is_number()) return "a number";
@@ -116,27 +98,6 @@ std::optional<std::string> scalar_text(const OptionSpec& option, const toml::nod
   if (const auto* value = node.as_integer()) return std::to_string(value->get());
   if (const auto* value = node.as_floating_point()) return shortest(value->get());
   return std::nullopt;
-}
-
-std::vector<std::string> node_values(const OptionSpec& option, const toml::node& node,
-                                     const std::string& origin) {
-  const auto refuse = [&](const toml::node& wrong) {
-    usage_error(
-        fmt::format("{}: must be {}, not {}", origin, expected_type(option), type_name(wrong)));
-  };
-  const toml::array* array = option.is_list() ? node.as_array() : nullptr;
-  std::vector<std::string> values;
-  const auto take = [&](const toml::node& element) {
-    const auto text = scalar_text(option, element);
-    if (!text) refuse(element);
-    values.push_back(*text);
-  };
-  if (array == nullptr) {
-    take(node);
-  } else {
-    for (const toml::node& element : *array) take(element);
-  }
-  return values;
 }
 
 std::string toml_string(std::string_view text) {
@@ -168,36 +129,86 @@ std::string toml_value(const Options& options, const OptionSpec& option) {
 
 }  // namespace
 
-Level read_toml(Command command, const std::filesystem::path& file) {
-  const std::string text = read_file(file);
-  refuse_long_names(text, file);
-  toml::table table;
+std::string_view type_name(const toml::node& node) {
+  switch (node.type()) {
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a float";
+    case toml::node_type::boolean:
+      return "a boolean";
+    default:
+      return "a date or time";
+  }
+}
+
+std::vector<std::string> option_values(const OptionSpec& option, const toml::node& value,
+                                       const std::string& origin) {
+  const auto refuse = [&](const toml::node& wrong) {
+    usage_error(
+        fmt::format("{}: must be {}, not {}", origin, expected_type(option), type_name(wrong)));
+  };
+  const toml::array* array = option.is_list() ? value.as_array() : nullptr;
+  std::vector<std::string> values;
+  const auto take = [&](const toml::node& element) {
+    const auto text = scalar_text(option, element);
+    if (!text) refuse(element);
+    values.push_back(*text);
+  };
+  if (array == nullptr) {
+    take(value);
+  } else {
+    for (const toml::node& element : *array) take(element);
+  }
+  return values;
+}
+
+TomlFile read_toml_file(const std::filesystem::path& file) {
+  TomlFile result{.text = read_file(file), .table = {}};
+  refuse_long_names(result.text, file);
   try {
-    table = toml::parse(text, file.string());
+    result.table = toml::parse(result.text, file.string());
   } catch (const toml::parse_error& error) {
     usage_error(fmt::format("{}:{}: {}", file.string(), error.source().begin.line,
                             on_one_line(error.description())));
   }
-  std::vector<std::string> known;
-  for (const OptionSpec& option : option_table()) known.emplace_back(option.name);
+  return result;
+}
 
+const OptionSpec& option_of_key(std::string_view key, const toml::node& value,
+                                const std::string& origin,
+                                std::span<const std::string_view> tables) {
+  if (const OptionSpec* option = find_option(key)) return *option;
+  std::vector<std::string> known(tables.begin(), tables.end());
+  for (const OptionSpec& option : option_table()) known.emplace_back(option.name);
+  const auto suggestion = closest(key, known);
+  usage_error(fmt::format("{}: no such option{}", origin,
+                          suggestion         ? fmt::format("; did you mean {}?", *suggestion)
+                          : value.is_table() ? "; options stand outside of tables"
+                                             : "; see lathe --help"));
+}
+
+Level read_toml(Command command, const std::filesystem::path& file) {
+  const TomlFile read = read_toml_file(file);
+  std::vector<std::string_view> tables;
+  if (command == Command::sweep) tables = {kGridTable, kRunTable};
   Level level;
-  for (const auto& [toml_key, node] : table) {
+  for (const auto& [toml_key, node] : read.table) {
     const std::string key(toml_key.str());
+    if (std::ranges::find(tables, key) != tables.end()) continue;
     const std::string origin = fmt::format("{}: {}", file.string(), on_one_line(key));
-    const OptionSpec* option = find_option(key);
-    if (option == nullptr) {
-      const auto suggestion = closest(key, known);
-      usage_error(fmt::format("{}: no such option{}", origin,
-                              suggestion        ? fmt::format("; did you mean {}?", *suggestion)
-                              : node.is_table() ? "; options stand outside of tables"
-                                                : "; see lathe --help"));
-    }
-    if (option->member == OptionMember(&Options::config)) {
+    const OptionSpec& option = option_of_key(key, node, origin, tables);
+    if (option.member == OptionMember(&Options::config) && command != Command::sweep) {
       usage_error(fmt::format("{}: a file of options cannot name another", origin));
     }
-    std::vector<std::string> values = node_values(*option, node, origin);
-    if (option->taken_by(command)) level.push_back({option, std::move(values), origin});
+    std::vector<std::string> values = option_values(option, node, origin);
+    if (option.taken_by(command)) level.push_back({&option, std::move(values), origin});
   }
   return level;
 }

@@ -241,6 +241,13 @@ void add_resumed(std::vector<Level>& levels, const Options& said) {
   levels.push_back({{find_option("out"), {run->folder.string()}, "--resume"}});
 }
 
+// What a grid file says of its sweep; below it, where the runs lie if nothing says so.
+Level sweep_settings(const fs::path& grid_file) {
+  const std::string out = (fs::path("runs") / grid_file.stem()).string();
+  return joined(std::vector<Level>{{{find_option("out"), {out}, "--out"}},
+                                   read_toml(Command::sweep, grid_file)});
+}
+
 void check_complete(const CommandSpec& command, const Options& options,
                     std::span<const Level> levels, std::span<const std::string> paths) {
   if (!command.paths.empty() && paths.empty()) {
@@ -267,6 +274,38 @@ Options default_options() {
   return options;
 }
 
+Level joined(std::span<const Level> levels) {
+  Level result;
+  for (const Level& level : levels) {
+    const auto is_said_again = [&](const Setting& before) {
+      return std::ranges::any_of(level, [&](const Setting& now) {
+        return now.option == before.option || (is_length(*now.option) && is_length(*before.option));
+      });
+    };
+    std::erase_if(result, is_said_again);
+    result.insert(result.end(), level.begin(), level.end());
+  }
+  return result;
+}
+
+Options merge_levels(Command command, std::vector<Level> levels,
+                     const std::vector<std::string>& paths) {
+  Options said = merge(levels);
+  if (!said.config.empty()) {
+    levels.insert(levels.begin(), read_toml(command, said.config));
+    said = merge(levels);
+  }
+  check_complete(command_spec(command), said, levels, paths);
+  if (command != Command::sweep) add_name(command, levels);
+  said = merge(levels);
+  if (said.resume) add_resumed(levels, said);
+
+  Options options = with_preset(command, levels);
+  if (command != Command::sweep) check_name(options, said);
+  options.paths = paths;
+  return options;
+}
+
 Options parse_options(Command command, std::span<const std::string> args,
                       const Environment& environment) {
   const CommandSpec& spec = command_spec(command);
@@ -275,21 +314,9 @@ Options parse_options(Command command, std::span<const std::string> args,
     line.paths.emplace_back(spec.default_path);
   }
   std::vector<Level> levels = {read_environment(command, environment), std::move(line.settings)};
-
-  Options said = merge(levels);
-  if (!said.config.empty()) {
-    levels.insert(levels.begin(), read_toml(command, said.config));
-    said = merge(levels);
-  }
-  check_complete(spec, said, levels, line.paths);
-  add_name(command, levels);
-  said = merge(levels);
-  if (said.resume) add_resumed(levels, said);
-
-  Options options = with_preset(command, levels);
-  check_name(options, said);
-  options.paths = std::move(line.paths);
-  return options;
+  const bool is_sweep = command == Command::sweep && !line.paths.empty();
+  if (is_sweep) levels.insert(levels.begin(), sweep_settings(line.paths.front()));
+  return merge_levels(command, std::move(levels), line.paths);
 }
 
 ModelConfig model_config(const Options& options) {

@@ -103,15 +103,17 @@ constexpr OptionSpec kOptions[] = {
      .value = "DIR",
      .initial = "runs/default",
      .group = run,
-     .commands = kTraining | kReadingText | kConvert,
-     .help = "What to write: a run's folder, that of the shards or of the tokenizer, a model"},
+     .commands = kTraining | kReadingText | kConvert | kSweep,
+     .help = "What to write: a run's folder, that of the shards or of the tokenizer, a model; of "
+             "sweep the folder of its runs, without it runs/ and the grid file's name"},
     {.name = "name",
      .member = &Options::name,
      .value = "TEXT",
      .group = run,
-     .commands = kTraining,
+     .commands = kTraining | kSweep,
      .help = "Name of the run, whose folder is then --out/TEXT, without --out runs/TEXT; {option} "
-             "stands for that option's value: 'lr{lr}-s{seed}'"},
+             "stands for that option's value: 'lr{lr}-s{seed}'. Of sweep that of each run, without "
+             "it made of the options that vary"},
     {.name = "token-cache",
      .member = &Options::token_cache,
      .value = "DIR",

@@ -212,7 +212,7 @@ constexpr OptionSpec kOptions[] = {
      .member = &Options::max_time,
      .value = "TIME",
      .group = batch,
-     .commands = kTraining,
+     .commands = kTraining | kSweep,
      .help = "Save and end after that time, 3h55m or 90s, with exit code 124; it counts from the "
              "start of the command"},
     {.name = "stop-if",

@@ -12,7 +12,6 @@
 #include "base/strict_json.h"
 #include "lathe/error.h"
 #include "lathe/folder_lock.h"
-#include "options/option_sources.h"
 #include "run_files.h"
 #include "session_facts.h"
 
@@ -22,15 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using nlohmann::ordered_json;
-
-ordered_json option_value(const Setting& setting) {
-  const OptionSpec& option = *setting.option;
-  if (option.is_list()) return setting.values;
-  const std::string& text = setting.values.front();
-  if (!option.is_number() && !option.is_boolean()) return text;
-  const ordered_json value = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-  return value.is_discarded() ? ordered_json(text) : value;
-}
 
 // In the order of the option table, where what matters more comes earlier.
 ordered_json read_options(const fs::path& config) {
@@ -134,6 +124,15 @@ std::optional<double> wall_seconds(const ordered_json& result, const fs::path& m
 }
 
 }  // namespace
+
+ordered_json option_value(const Setting& setting) {
+  const OptionSpec& option = *setting.option;
+  if (option.is_list()) return setting.values;
+  const std::string& text = setting.values.front();
+  if (!option.is_number() && !option.is_boolean()) return text;
+  const ordered_json value = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  return value.is_discarded() ? ordered_json(text) : value;
+}
 
 bool is_run(const fs::path& folder) {
   std::error_code ignored;

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "options/option_sources.h"
+
 namespace lathe {
 
 struct RunSummary {
@@ -17,6 +19,9 @@ struct RunSummary {
   nlohmann::ordered_json options;     // config.toml, by name
   std::vector<std::string> problems;  // files that cannot be read, in words
 };
+
+// With its type; text that is no number where one belongs stays text.
+nlohmann::ordered_json option_value(const Setting& setting);
 
 bool is_run(const std::filesystem::path& folder);
 
