@@ -87,6 +87,21 @@ TEST_F(Grid, FoldersAndArgumentsAreThoseOfLatheTrain) {
   EXPECT_EQ(varied_values(run).dump(), R"({"seed":1})");
 }
 
+// What was checked is what is started.
+TEST_F(Grid, TheCommandLineGivesTheSameOptions) {
+  const std::string text =
+      "steps = 7\nshuffle = false\nlr = 0.1\nstop-if = [\"val_loss>3@5\"]\n"
+      "[grid]\ntrain = [\"-x=y\", [\"b c\", \"d\"]]\nepochs = [1, 2.5]\n";
+  for (const SweepRun& run : runs(text, {"--out", out()}, {{"LATHE_LR", "0.3"}})) {
+    const Options given =
+        parse_options(Command::train, Args(run.arguments.begin() + 1, run.arguments.end()), {});
+    EXPECT_EQ(to_toml(given), to_toml(run.options));
+    EXPECT_EQ(given.out, run.folder);
+    EXPECT_EQ(given.lr, 0.3);
+    EXPECT_EQ(given.resume, "auto");
+  }
+}
+
 // The grid beats the environment, which beats what stands above the tables.
 TEST_F(Grid, TheEnvironmentIsBetweenTheTwo) {
   const SweepRun run = runs("lr = 0.5\nsteps = 7\nkeep = 5\n[grid]\nseed = [1]\n", {},
