@@ -45,8 +45,12 @@ scripts/install_transformers.sh ||
   echo 'transformers cannot be installed here: transformers_test will not run'
 
 begin tensorboard
-scripts/install_tensorboard.sh ||
+scripts/install_from_pypi.sh tensorboard ||
   echo 'tensorboard cannot be installed here: tensorboard_test will not run'
+
+begin optuna
+scripts/install_from_pypi.sh optuna ||
+  echo 'optuna cannot be installed here: sweep_scripts_optuna_test will not run'
 
 begin lint
 scripts/lint.sh build

@@ -3,8 +3,8 @@
 were killed, set back and resumed.
 
 Runs itself again under a Python that has tensorboard: LATHE_TENSORBOARD_PYTHON, build/tensorboard (made
-by scripts/install_tensorboard.sh) or the one it was started with. Where none has it, says so and exits
-with 77.
+by scripts/install_from_pypi.sh tensorboard) or the one it was started with. Where none has it, says so and
+exits with 77.
 """
 import json
 import math
@@ -17,7 +17,7 @@ import tempfile
 
 import python_packages
 
-python_packages.require("tensorboard", folder="tensorboard", script="scripts/install_tensorboard.sh",
+python_packages.require("tensorboard", folder="tensorboard", script="scripts/install_from_pypi.sh tensorboard",
                         variable="LATHE_TENSORBOARD_PYTHON")
 
 import logging
