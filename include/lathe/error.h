@@ -16,6 +16,7 @@ enum class ExitCode {
   out_of_memory = 5,
   storage = 6,  // writing failed; the last good checkpoint is intact
   diverged = 7,
+  peer = 8,          // another rank is gone, failed or silent, or did not come
   time_limit = 124,  // --max-time is over and the run is saved; the code that timeout(1) has for it
 };
 
