@@ -208,7 +208,7 @@ TEST(ManyWorlds, SeeFiftyKills) {
     world.victim = static_cast<int>(i % 4);
     world.kill_at = now() + 0.2 * uniform(key, i);
     world.ranks = std::make_unique<ForkedRanks>(4, [&world](int rank, RankBoard&) {
-      PeerWatch watch(meet(world.listener, rank, 4, 6), 30);
+      PeerWatch watch(meet(world.listener, rank, 4, 4), 30);
       for (;; sleep_seconds(0.005)) watch.require_alive();
       return 100;
     });

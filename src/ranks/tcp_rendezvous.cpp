@@ -22,7 +22,7 @@ constexpr double kConnect = 2;    // for an address to answer at all
 constexpr double kHello = 5;      // for a connection to say who it is
 constexpr double kLastWords = 5;  // for what rank 0 says to all at the end
 
-constexpr int kMostStrangers = 256;
+constexpr int kMostStrangers = 256, kMostAtOnce = 64;
 
 Error peer_error(const std::string& message) {
   return Error(ExitCode::peer, message);
@@ -87,10 +87,12 @@ class Gathering {
     wait_for(sockets, deadline);
   }
 
-  // The oldest stranger makes room: those who say nothing must not keep the ranks out.
+  // A few at a time, which can then say who they are. The oldest stranger makes room: those who say
+  // nothing must not keep the ranks out.
   void accept() {
-    for (FileDescriptor socket = listener_.accept(); socket.number() >= 0;
-         socket = listener_.accept()) {
+    for (int i = 0; i < kMostAtOnce; ++i) {
+      FileDescriptor socket = listener_.accept();
+      if (socket.number() < 0) return;
       if (std::ranges::count(guests_, -1, &Guest::rank) >= kMostStrangers) {
         guests_.erase(std::ranges::find(guests_, -1, &Guest::rank));
       }
