@@ -160,21 +160,19 @@ void WatchLoop::see_end(int rank) {
 }
 
 // Rank 0 tells the others, which have then nothing more to watch. Of what comes after the first
-// failure most is its consequence.
+// failure most is its consequence. This process may end as soon as it knows: it knows last.
 void WatchLoop::learn(const Message& failure) {
   const bool is_own = failure.rank == connections_.rank;
   const bool is_echo = is_own && failure.kind == MessageKind::failed;
-  if (!board_.has_failure && !is_echo) {
-    const std::scoped_lock lock(board_.mutex);
-    board_.failure = {failure.rank, kind_of(failure),
-                      is_own ? "this is what the others saw: " + failure.text : failure.text};
-    board_.has_failure = true;
-    if (is_rank_0()) tell_all(failure);
-  }
-  if (!is_rank_0()) {
-    flush();
-    connection(0).close();
-  }
+  const bool is_first = !board_.has_failure && !is_echo;
+  if (is_first && is_rank_0()) tell_all(failure);
+  flush();
+  if (!is_rank_0()) connection(0).close();
+  if (!is_first) return;
+  const std::scoped_lock lock(board_.mutex);
+  board_.failure = {failure.rank, kind_of(failure),
+                    is_own ? "this is what the others saw: " + failure.text : failure.text};
+  board_.has_failure = true;
 }
 
 void WatchLoop::look_for_silence() {
