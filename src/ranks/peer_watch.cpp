@@ -6,8 +6,8 @@
 #include <csignal>
 #include <utility>
 
-#include "../run/session_facts.h"
 #include "lathe/error.h"
+#include "run/session_facts.h"
 #include "watch_loop.h"
 
 namespace lathe {

@@ -14,7 +14,7 @@
 #include <memory>
 #include <system_error>
 
-#include "../base/clock.h"
+#include "base/clock.h"
 #include "lathe/error.h"
 
 namespace lathe {

@@ -8,10 +8,10 @@
 #include <random>
 #include <span>
 
-#include "../base/clock.h"
-#include "../run/session_facts.h"
+#include "base/clock.h"
 #include "lathe/error.h"
 #include "lathe/stop_signal.h"
+#include "run/session_facts.h"
 
 namespace lathe {
 namespace {

@@ -10,7 +10,7 @@
 #include <system_error>
 #include <utility>
 
-#include "../base/clock.h"
+#include "base/clock.h"
 
 namespace lathe {
 namespace {

@@ -6,9 +6,9 @@
 #include <cstdlib>
 #include <initializer_list>
 
-#include "../options/option_numbers.h"
-#include "../options/option_sources.h"
 #include "lathe/error.h"
+#include "options/option_numbers.h"
+#include "options/option_sources.h"
 
 namespace lathe {
 namespace {
