@@ -102,12 +102,12 @@ TEST_F(Watch, AKilledRankIsKnownBeforeTheLauncherActs) {
 }
 
 TEST_F(Watch, AStoppedRankIsKnownByItsSilence) {
-  constexpr double kSilence = 0.5;
+  constexpr double kSilence = 1;
   for (const int rank : {0, 2}) {
     start(kSilence);
     ranks_->signal(rank, SIGSTOP);
     const std::string message = fmt::format(
-        "rank {} on {} has been silent for 0.5 s: it is stopped, or cut off", rank, here());
+        "rank {} on {} has been silent for 1 s: it is stopped, or cut off", rank, here());
     const double since = now();
     expect_known(rank, message, since, kSilence + 2);
     for (const int other : others(rank)) {
@@ -121,15 +121,15 @@ TEST_F(Watch, AStoppedRankIsKnownByItsSilence) {
 
 // A batch system may stop a whole job and let it go on later.
 TEST_F(Watch, RanksThatAreAllStoppedGoOn) {
-  constexpr double kSilence = 0.6;
+  constexpr double kSilence = 1;
   start(kSilence);
   for (int rank = 0; rank < 4; ++rank) ranks_->signal(rank, SIGSTOP);
-  sleep_seconds(3 * kSilence);
+  sleep_seconds(1.6 * kSilence);
   for (int rank = 0; rank < 4; ++rank) {
     ranks_->signal(rank, SIGCONT);
     sleep_seconds(0.02);
   }
-  sleep_seconds(2 * kSilence);
+  sleep_seconds(1.4 * kSilence);
   for (int rank = 0; rank < 4; ++rank) ranks_->board(rank).order = kLeave;
   for (int rank = 0; rank < 4; ++rank) EXPECT_EQ(ranks_->wait(rank), 0) << ranks_->message(rank);
 }

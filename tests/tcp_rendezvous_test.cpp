@@ -136,9 +136,9 @@ TEST_F(TcpRendezvous, IgnoresStrangers) {
       const std::string half = encode({.kind = MessageKind::hello, .rank = 1}).substr(0, 10);
       const std::string other = encode({.kind = MessageKind::hello, .rank = 1, .text = "4 x"});
       const std::string early = encode({.kind = MessageKind::here, .rank = 1});
-      for (int i = 0; i < 400; ++i) {
+      for (int i = 0; i < 600; ++i) {
         strangers.push_back(stranger());
-        const std::string said[] = {"", "GET / HTTP/1.1\r\n\r\n", half, other, early};
+        const std::string said[] = {"", "", "", "GET / HTTP/1.1\r\n\r\n", half, other, early};
         const std::string& bytes = said[i % std::size(said)];
         if (!bytes.empty()) {
           ::send(strangers.back().number(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
