@@ -198,6 +198,12 @@ const Case kCases[] = {
     {"train --out run --name a", 2, {"--out run", "--name"}},
     {"plan --name {precision}", 2, {"--name {precision}", "--precision has no value"}},
     {"train --resume --overwrite", 2, {"--resume and --overwrite"}},
+    {"train --trace none/t.json", 6, {"--trace none/t.json", "none/.t.json"}},
+    {"train --trace /proc/t.json", 6, {"--trace /proc/t.json"}},
+    {"train --trace full", 2, {"--trace full: is no file"}},
+    {"train --trace book.txt", 2, {"--trace book.txt: is there and holds no trace"}},
+    {"train --device cpu --profile-steps 1:2", 2, {"--profile-steps 1:2", "has no --trace"}},
+    {"train --trace t.json --profile-steps 3:2", 2, {"--profile-steps 3:2: must be A:B"}},
     // Data
     {"train --train none.txt", 3, {"none.txt"}},
     {"train --train *.nothing", 3, {"*.nothing"}},

@@ -2,6 +2,7 @@
 // a device implements one execute() per operation, at the bottom of that operation's own file.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -16,11 +17,23 @@ namespace lathe {
 // Memory of a device, freed with its owner. Contents are zero.
 using Buffer = std::unique_ptr<std::byte[], std::function<void(std::byte*)>>;
 
-// Told of every operation that ran, with its wall time in seconds.
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+// An operation that ran. `layer`: the block that it is of; -1: of none.
+struct TimedOperation {
+  const char* name;
+  std::int64_t layer;
+  SteadyTime start, end;
+  Cost cost;
+
+  double seconds() const { return std::chrono::duration<double>(end - start).count(); }
+};
+
+// Told of every operation that ran, and when.
 class Tracer {
  public:
   virtual ~Tracer() = default;
-  virtual void record(const char* name, const Cost& cost, double seconds) = 0;
+  virtual void record(const TimedOperation& operation) = 0;
 };
 
 // What an operation has written, once it has run. `layer`: the block that it is of; -1: of none.
@@ -58,9 +71,9 @@ class Backend {
   void run(const Op& op) {
     check(op);
     if (is_profiled_) begin_range(Op::kName);
-    const double start = is_traced() ? synchronized_now() : 0;
+    const SteadyTime start = is_traced() ? synchronized_now() : SteadyTime();
     execute(op);
-    if (is_traced()) tracer_->record(Op::kName, cost(op), synchronized_now() - start);
+    if (is_traced()) tracer_->record({Op::kName, layer_, start, synchronized_now(), cost(op)});
     if (is_profiled_) end_range();
     if (is_observed()) observer_->observe({Op::kName, outputs(op), layer_});
   }
@@ -84,7 +97,7 @@ class Backend {
   // Lines to be said to the user, since the last call.
   virtual std::vector<std::string> take_messages() { return {}; }
 
-  // Times every operation from here on; nullptr stops. Not owned.
+  // Times every operation from here on, each awaited before the next; nullptr stops. Not owned.
   void set_tracer(Tracer* tracer) { tracer_ = tracer; }
   bool is_traced() const { return tracer_ != nullptr; }
 
@@ -133,7 +146,7 @@ class Backend {
   virtual void execute(const Fill& op) = 0;
 
  private:
-  double synchronized_now();  // seconds, after all work given so far has ended
+  SteadyTime synchronized_now();  // after all work given so far has ended
 
   static constexpr std::int64_t kNoLayer = -1;
 

@@ -82,6 +82,7 @@ struct Options {
   bool tf32 = false, graph = false;
   std::string gemm_tuning;    // on | off
   std::string gemm_plans;     // file to take plans from
+  std::string trace;          // file to write; empty: none
   std::string profile_steps;  // "A:B"; parse_step_range
 
   // Other commands

@@ -31,12 +31,12 @@ class Breakdown final : public Tracer {
     Cost cost;
   };
 
-  void record(const char* name, const Cost& cost, double seconds) override {
-    Entry& entry = entries_[name];
+  void record(const TimedOperation& operation) override {
+    Entry& entry = entries_[operation.name];
     ++entry.calls;
-    entry.seconds += seconds;
-    entry.cost.flops += cost.flops;
-    entry.cost.bytes += cost.bytes;
+    entry.seconds += operation.seconds();
+    entry.cost.flops += operation.cost.flops;
+    entry.cost.bytes += operation.cost.bytes;
   }
 
   double bytes(const char* name) const { return entries_.at(name).cost.bytes; }

@@ -1,13 +1,10 @@
 #include "lathe/backend.h"
 
-#include <chrono>
-
 namespace lathe {
 
-double Backend::synchronized_now() {
+SteadyTime Backend::synchronized_now() {
   synchronize();
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return std::chrono::duration<double>(now).count();
+  return std::chrono::steady_clock::now();
 }
 
 void Backend::start_profiling() {

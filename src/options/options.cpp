@@ -375,9 +375,11 @@ void resolve(Options& options) {
   for (const std::string& rule : options.stop_if) parse_stop_rule(rule);
   if (!options.profile_steps.empty()) {
     parse_step_range(options.profile_steps);
-    if (!uses_gpu(options)) {
-      usage_error(fmt::format("--profile-steps {}: is for GPUs, this run is on the CPU",
-                              options.profile_steps));
+    if (!uses_gpu(options) && options.trace.empty()) {
+      usage_error(
+          fmt::format("--profile-steps {}: is for GPUs and --trace, this run is on the "
+                      "CPU and has no --trace",
+                      options.profile_steps));
     }
   }
 }

@@ -213,14 +213,20 @@ constexpr OptionSpec kOptions[] = {
      .group = device,
      .commands = kModels,
      .help = "On a GPU, the gemm_plans.json of an earlier run, to get its very bits"},
+    {.name = "trace",
+     .member = &Options::trace,
+     .value = "FILE",
+     .group = device,
+     .commands = kTrain,
+     .help = "Write there when each operation, update, validation and save of some steps began and "
+             "ended, for Perfetto or chrome://tracing"},
     {.name = "profile-steps",
      .member = &Options::profile_steps,
      .value = "A:B",
      .group = device,
      .commands = kTrain,
-     .help =
-         "On a GPU, the steps that a profiler such as Nsight Systems sees, with every operation "
-         "under its name"},
+     .help = "The steps that --trace shows (without it the first 10 that are made) and, on a GPU, "
+             "a profiler such as Nsight Systems"},
     {.name = "graph",
      .member = &Options::graph,
      .initial = "true",

@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "lathe/error.h"
 #include "lathe/stop_signal.h"
-#include "retention.h"
 
 namespace lathe {
 namespace {
@@ -99,7 +98,9 @@ void CheckpointSaver::follow() {
 }
 
 void CheckpointSaver::before_update() {
-  if (thread_) thread_->wait_until_read();
+  if (!thread_) return;
+  const Trace::Span waiting(spec_.trace, "wait_until_read", "saving");
+  thread_->wait_until_read();
 }
 
 void CheckpointSaver::wait() {
@@ -153,19 +154,31 @@ void CheckpointSaver::start(CheckpointData data) {
                                              ? std::optional(data.state.best_val_step)
                                              : std::nullopt};
   if (host_) move_to_host(data);
-  const bool in_place = host_ || !backend_.memory();
-  SaveJob job = [this, data = std::move(data), retention,
-                 in_place](const std::function<void()>& all_read) {
-    std::vector<std::string> remarks = save_checkpoint(
-        spec_.run_folder, data,
-        {.read = in_place ? read_in_place() : download(backend_),
-         .all_read = all_read,
-         .before_commit = [this] { std::ranges::for_each(spec_.logs, sync_file); }});
-    follow_up(spec_.run_folder, data.state.step, retention, remarks);
-    return remarks;
+  SaveJob job = [this, data = std::move(data), retention](const std::function<void()>& all_read) {
+    return write(data, retention, all_read);
   };
   if (thread_) return thread_->start(std::move(job));
   take(run_save(job, [] {}));
+}
+
+// All of a save that may go on beside training; returns remarks.
+std::vector<std::string> CheckpointSaver::write(const CheckpointData& data,
+                                                const Retention& retention,
+                                                const std::function<void()>& all_read) {
+  const Trace::Span saving(spec_.trace, "save", "saving", {"step", data.state.step});
+  std::optional<Trace::Span> reading(std::in_place, spec_.trace, "read", "saving");
+  const bool in_place = host_ || !backend_.memory();
+  std::vector<std::string> remarks =
+      save_checkpoint(spec_.run_folder, data,
+                      {.read = in_place ? read_in_place() : download(backend_),
+                       .all_read =
+                           [&] {
+                             reading.reset();
+                             all_read();
+                           },
+                       .before_commit = [this] { std::ranges::for_each(spec_.logs, sync_file); }});
+  follow_up(spec_.run_folder, data.state.step, retention, remarks);
+  return remarks;
 }
 
 void CheckpointSaver::move_to_host(CheckpointData& data) {

@@ -12,6 +12,8 @@
 
 #include "lathe/backend.h"
 #include "lathe/checkpoint.h"
+#include "lathe/trace.h"
+#include "retention.h"
 #include "save_thread.h"
 
 namespace lathe {
@@ -26,6 +28,7 @@ struct SaverSpec {
   double retry_seconds;      // before the first of them; each further wait is twice as long
   double stop_seconds = 10;  // that a stop signal leaves for all tries of the last save
   std::int64_t saved_step;   // has a checkpoint already; -1: none
+  Trace* trace = nullptr;
 };
 
 // Every call comes from the thread that trains.
@@ -67,6 +70,8 @@ class CheckpointSaver {
 
  private:
   void start(CheckpointData data);
+  std::vector<std::string> write(const CheckpointData& data, const Retention& retention,
+                                 const std::function<void()>& all_read);
   void move_to_host(CheckpointData& data);
   void take(const SaveOutcome& outcome);
   void take_failure(std::int64_t step, const std::string& reason);

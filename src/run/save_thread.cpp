@@ -1,5 +1,7 @@
 #include "save_thread.h"
 
+#include <pthread.h>
+
 #include <csignal>
 #include <utility>
 
@@ -59,6 +61,7 @@ std::optional<SaveOutcome> SaveThread::wait() {
 }
 
 void SaveThread::work() {
+  pthread_setname_np(pthread_self(), "saving");
   std::unique_lock lock(mutex_);
   const auto all_read = [this] {
     {

@@ -102,6 +102,7 @@ int train_command(const Options& given) {
   stop_after(given.max_time.empty() ? kNoLimit : parse_duration(given.max_time));
   Options options = given;
   RunFolder::check(options.out, options.overwrite, options.resume.has_value());
+  if (!options.trace.empty()) check_trace_path(options.trace, options.out);
   std::optional<CheckpointInfo> start;
   std::unique_ptr<Trainer> trainer;
   try {

@@ -44,7 +44,6 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
       is_new_(!start),
       tokens_(static_cast<std::size_t>(options.micro_batch * options.seq_len)),
       targets_(tokens_.size()) {
-  if (!options_.profile_steps.empty()) profiled_ = parse_step_range(options_.profile_steps);
   if (!options_.gemm_plans.empty()) {
     backend_->restore_plans(read_file(options_.gemm_plans, ExitCode::usage));
   } else if (start && !start->plans.empty()) {
@@ -67,6 +66,8 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                                     .shuffle = options_.shuffle,
                                     .rows_per_read = options_.micro_batch},
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
+  if (!options_.trace.empty()) trace_ = std::make_unique<Trace>(/*rank=*/0);
+  watched_ = watched_steps();
   check_disk_space();
   folder_.emplace(
       RunFolderSpec{.folder = options_.out,
@@ -86,7 +87,8 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                 .background = options_.background_save,
                 .retries = options_.save_retries,
                 .retry_seconds = options_.save_retry_seconds,
-                .saved_step = start && is_of_run(*start, options_.out) ? state_.step : -1},
+                .saved_step = start && is_of_run(*start, options_.out) ? state_.step : -1,
+                .trace = trace_.get()},
       [this] { return checkpoint_data(); },
       [this](const std::string& line) { folder_->announce(line); });
   result_.steps = horizon_.steps;
@@ -107,7 +109,7 @@ int Trainer::run() {
     if (!is_new_) save();  // where the checkpoint has come from elsewhere
     catch_up();
     while (state_.step < end && !is_stop_requested() && !has_ended()) {
-      follow_profiler();
+      follow_watched_steps();
       const std::optional<Step> step = train_step();
       if (!step || !settle(*step)) continue;
       for (const std::string& message : backend_->take_messages()) folder_->announce(message);
@@ -140,11 +142,13 @@ int Trainer::run() {
 // Nothing is given, and no update made, when the run is asked to stop between two micro-steps.
 std::optional<Trainer::Step> Trainer::train_step() {
   if (finite_check_) finite_check_->set_step(state_.step + 1);
+  const Trace::Span step = span("step", {"step", state_.step + 1});
   const double start = now();
   const auto tokens = static_cast<double>(horizon_.tokens_per_step);
   for (std::int64_t micro_step = 0; micro_step < horizon_.micro_steps; ++micro_step) {
     if (is_stop_requested()) return std::nullopt;
-    loader_->next(tokens_, targets_);
+    const Trace::Span micro = span("micro_step", {"micro_step", micro_step + 1});
+    next_batch();
     model_.forward_backward({.sequences = options_.micro_batch,
                              .seq_len = options_.seq_len,
                              .tokens = tokens_,
@@ -152,6 +156,7 @@ std::optional<Trainer::Step> Trainer::train_step() {
                             1.0f / static_cast<float>(tokens), /*accumulate=*/micro_step > 0);
   }
   saver_->before_update();
+  const Trace::Span update = span("update");
   // Bias correction counts what has gone into the moments.
   adamw_.update(state_.step + 1 - state_.guard.skipped_steps, learning_rate(schedule_, state_.step),
                 model_.loss_sum(), guard_.limits(state_.guard));
@@ -162,11 +167,9 @@ std::optional<Trainer::Step> Trainer::train_step() {
               .updated = sums.updated};
 }
 
-// The profiler sees whole steps.
-void Trainer::follow_profiler() {
-  if (!profiled_) return;
-  if (state_.step + 1 == profiled_->first) backend_->start_profiling();
-  if (state_.step == profiled_->last) backend_->stop_profiling();
+void Trainer::next_batch() {
+  const Trace::Span waiting = span("next_batch");
+  loader_->next(tokens_, targets_);
 }
 
 }  // namespace lathe

@@ -1,6 +1,6 @@
 // One run of lathe train, from its first step in this process to its last. Its steps are in
 // trainer.cpp, what becomes of each in trainer_guard.cpp, what happens between them in
-// trainer_events.cpp, what it says in trainer_report.cpp.
+// trainer_events.cpp, what it says in trainer_report.cpp, who watches them in trainer_watch.cpp.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,7 @@
 #include "lathe/schedule.h"
 #include "lathe/step_guard.h"
 #include "lathe/stop_rules.h"
+#include "lathe/trace.h"
 #include "lathe/training_data.h"
 #include "run/checkpoint_saver.h"
 #include "training_tasks.h"
@@ -48,11 +49,17 @@ class Trainer {
   };
   void check_start();
   std::optional<Step> train_step();
+  void next_batch();
   bool settle(const Step& step);
   void roll_back(const std::string& reason);
   void log_step(const Step& step);
   void observe(const StepMetrics& metrics);
-  void follow_profiler();
+  std::optional<StepRange> watched_steps() const;
+  void follow_watched_steps();
+  void finish_trace();
+  Trace::Span span(const char* name, TraceNumber number = {}) {
+    return {trace_.get(), name, "step", number};
+  }
   void validate();
   void measure_loss();
   void catch_up();
@@ -94,7 +101,8 @@ class Trainer {
   std::optional<DataLoader> loader_;
   std::optional<RunFolder> folder_;
   std::vector<std::int32_t> tokens_, targets_;  // (B, T) of a micro-batch
-  std::optional<StepRange> profiled_;
+  std::optional<StepRange> watched_;
+  std::unique_ptr<Trace> trace_;  // before the saver, whose thread writes into it
   RunResult result_;
   std::optional<CheckpointSaver> saver_;
   double started_ = now(), earlier_seconds_ = 0, training_seconds_ = 0;

@@ -27,6 +27,7 @@ void Trainer::catch_up() {
 // What a stop signal interrupts is not recorded.
 void Trainer::validate() {
   if (state_.validated_step == state_.step) return;
+  const Trace::Span validation = span("validate");
   if (data_.val) measure_loss();
   answer(tasks_, model_, state_.step, *folder_);
   if (is_stop_requested()) return;
@@ -66,6 +67,7 @@ void Trainer::measure_loss() {
 }
 
 void Trainer::show_sample() {
+  const Trace::Span sampling = span("sample");
   constexpr std::int64_t kTokens = 400;
   const Tokenizer* tokenizer = data_.tokenizer.get();
   const std::int32_t first =

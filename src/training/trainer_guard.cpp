@@ -25,6 +25,7 @@ bool Trainer::settle(const Step& step) {
                             .loss = step.loss,
                             .gradient_norm = step.gradient_norm,
                             .updated = step.updated};
+  const Trace::Span settling = span("settle");
   const std::string reason = step.updated ? "" : guard_.reason(state_.guard, decided);
   const auto end = [&](const std::string& what) {
     throw Error(ExitCode::diverged,

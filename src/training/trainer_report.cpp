@@ -128,6 +128,7 @@ void Trainer::end_run() {
 }
 
 void Trainer::finish(const std::string& status, const std::string& reason, int exit_code) {
+  finish_trace();
   describe(status, reason, exit_code);
   require_all_written();
   folder_->write_result(result_);

@@ -35,12 +35,14 @@ CheckpointData Trainer::checkpoint_data() {
 // Before anything else that is due at a step: nothing optional may cost what has been trained.
 void Trainer::save() {
   if (state_.step == 0) return;
+  const Trace::Span saving = span("save");
   saver_->save();
   folder_->write_plans(backend_->plans());
 }
 
 void Trainer::finish_saving() {
   if (state_.step == 0) return;
+  const Trace::Span saving = span("finish_saving");
   saver_->finish();
   folder_->write_plans(backend_->plans());
 }
