@@ -204,6 +204,14 @@ const Case kCases[] = {
     {"train --trace book.txt", 2, {"--trace book.txt: is there and holds no trace"}},
     {"train --device cpu --profile-steps 1:2", 2, {"--profile-steps 1:2", "has no --trace"}},
     {"train --trace t.json --profile-steps 3:2", 2, {"--profile-steps 3:2: must be A:B"}},
+    // Ranks, on paper
+    {"plan --gpus 0", 2, {"--gpus 0: must be a whole number from 1 to 256"}},
+    {"plan --gpus 257", 2, {"--gpus 257"}},
+    {"plan --nodes 1.5", 2, {"--nodes 1.5"}},
+    {"plan --link-gbytes 0", 2, {"--link-gbytes 0: must be a number above 0"}},
+    {"plan --node-link-microseconds -1", 2, {"--node-link-microseconds -1"}},
+    {"plan --gpus 3 --micro-batch 4 --batch-tokens 4096", 2, {"--batch-tokens 4096", "3072 and 4608"}},
+    {"train --nodes 2", 2, {"--nodes", "belongs to plan"}},
     // Data
     {"train --train none.txt", 3, {"none.txt"}},
     {"train --train *.nothing", 3, {"*.nothing"}},

@@ -10,7 +10,7 @@ namespace lathe {
 struct Horizon {
   std::int64_t steps;
   std::int64_t rows_per_step;  // sequences of one step, over all its micro-steps
-  std::int64_t micro_steps;    // of micro_batch sequences each
+  std::int64_t micro_steps;    // of micro_batch sequences each, on every rank
   std::int64_t tokens_per_step;
 };
 

@@ -85,6 +85,11 @@ struct Options {
   std::string trace;          // file to write; empty: none
   std::string profile_steps;  // "A:B"; parse_step_range
 
+  // Ranks, on paper. 0: not given
+  std::int64_t gpus = 0, nodes = 0;  // on each node; nodes
+  double gemm_tflops = 0, memory_gbytes = 0;
+  double link_gbytes = 0, link_microseconds = 0, node_link_gbytes = 0, node_link_microseconds = 0;
+
   // Other commands
   std::vector<std::string> paths;   // positional: inspect, tokenize FILES, plot RUNS, convert MODEL
   std::string checkpoint;           // eval, sample: a model of any kind that open_model() knows

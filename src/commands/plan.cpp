@@ -13,7 +13,9 @@
 #include "lathe/gpt2_tokens.h"
 #include "lathe/horizon.h"
 #include "lathe/model_files.h"
+#include "lathe/scale.h"
 #include "lathe/training_data.h"
+#include "plan_scale.h"
 #include "run/checkpoint_saver.h"
 
 namespace lathe {
@@ -29,17 +31,22 @@ constexpr std::int64_t kGpuRuntimeBytes = std::int64_t{96} << 20;
 }  // namespace
 
 MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
-  const std::int64_t count = parameter_memory_count(parameter_specs(config));
+  const std::vector<ParameterSpec> specs = parameter_specs(config);
+  const std::int64_t count = parameter_memory_count(specs);
+  const RankGrid grid = rank_grid(options);
+  // A rank alone has all of it, as it lies in memory.
+  const std::int64_t own = grid.ranks() == 1 ? count : optimizer_share(specs, grid);
   const ModelOptions model = training_model_options(options);
   Arena measure;
   lay_out_activations(measure, config, model, options.micro_batch, options.seq_len);
   return {.parameters = count * size_of(model.precision),
           .gradients = count * size_of(DType::fp32),
-          .optimizer = AdamW::memory_bytes(count, model.precision),
+          .optimizer = AdamW::memory_bytes(own, model.precision),
           .activations = measure.bytes(),
           .samples = CachedDecoder::memory_bytes(config, model, /*sequences=*/1),
-          .saving = CheckpointSaver::memory_bytes(options.background_save, uses_gpu(options),
-                                                  checkpoint_bytes(config, model.precision)),
+          .saving = CheckpointSaver::memory_bytes(
+              options.background_save, uses_gpu(options),
+              (checkpoint_bytes(config, model.precision) + grid.ranks() - 1) / grid.ranks()),
           .runtime = uses_gpu(options) ? kGpuRuntimeBytes
                                        : kRuntimeBytes + options.threads * kThreadBytes};
 }
@@ -81,7 +88,23 @@ std::int64_t assumed_vocab(std::string_view model) {
   return model == "tiny" ? 256 : kGpt2Vocab;
 }
 
-int plan_command(const Options& given) {
+namespace {
+
+struct Plan {
+  Options options;
+  ModelConfig config;
+  MemoryPlan memory;
+  Horizon horizon;
+  bool has_horizon, is_new_text;
+  std::optional<ScalePlan> scale;
+
+  std::int64_t parameters() const { return parameter_count(parameter_specs(config)); }
+  std::int64_t checkpoint() const {
+    return checkpoint_bytes(config, parse_precision(options.precision));
+  }
+};
+
+Plan make_plan(const Options& given) {
   Options options = given;
   open_initial_model(options);
   resolve(options);
@@ -96,39 +119,48 @@ int plan_command(const Options& given) {
       data ? data->vocab : new_text_vocab.value_or(assumed_vocab(options.model));
   const ModelConfig config =
       complete_config(options, options.vocab > 0 ? options.vocab : data_vocab);
-  const MemoryPlan memory = plan_memory(config, options);
-  const bool has_horizon = data || options.steps > 0 || options.tokens > 0;
   const Horizon horizon = make_horizon(options, data ? data->train.sequences(options.seq_len) : 0);
-  const auto specs = parameter_specs(config);
-  const std::int64_t steps = has_horizon ? horizon.steps : 0;
+  return {.options = options,
+          .config = config,
+          .memory = plan_memory(config, options),
+          .horizon = horizon,
+          .has_horizon = data || options.steps > 0 || options.tokens > 0,
+          .is_new_text = new_text_vocab.has_value(),
+          .scale = plan_scale(config, options, horizon.micro_steps)};
+}
 
-  if (options.json) {
-    const nlohmann::ordered_json json = {
-        {"out", options.out},
-        {"parameters", parameter_count(specs)},
-        {"vocab", config.vocab},
-        {"memory_bytes",
-         {{"parameters", memory.parameters},
-          {"gradients", memory.gradients},
-          {"optimizer", memory.optimizer},
-          {"activations", memory.activations},
-          {"samples", memory.samples},
-          {"runtime", memory.runtime},
-          {"total", memory.total()}}},
-        {"host_bytes", {{"saving", memory.saving}}},
-        {"checkpoint_bytes", checkpoint_bytes(config, parse_precision(options.precision))},
-        {"tokens_per_step", horizon.tokens_per_step},
-        {"micro_steps", horizon.micro_steps},
-        {"steps", has_horizon ? nlohmann::ordered_json(steps) : nullptr},
-        {"tokens",
-         has_horizon ? nlohmann::ordered_json(steps * horizon.tokens_per_step) : nullptr}};
-    fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-    return 0;
-  }
+nlohmann::ordered_json to_json(const Plan& plan) {
+  const auto& [options, config, memory, horizon, has_horizon, is_new_text, scale] = plan;
+  const auto if_known = [&](std::int64_t value) {
+    return plan.has_horizon ? nlohmann::ordered_json(value) : nullptr;
+  };
+  nlohmann::ordered_json json = {{"out", options.out},
+                                 {"parameters", plan.parameters()},
+                                 {"vocab", config.vocab},
+                                 {"memory_bytes",
+                                  {{"parameters", memory.parameters},
+                                   {"gradients", memory.gradients},
+                                   {"optimizer", memory.optimizer},
+                                   {"activations", memory.activations},
+                                   {"samples", memory.samples},
+                                   {"runtime", memory.runtime},
+                                   {"total", memory.total()}}},
+                                 {"host_bytes", {{"saving", memory.saving}}},
+                                 {"checkpoint_bytes", plan.checkpoint()},
+                                 {"tokens_per_step", horizon.tokens_per_step},
+                                 {"micro_steps", horizon.micro_steps},
+                                 {"steps", if_known(horizon.steps)},
+                                 {"tokens", if_known(horizon.steps * horizon.tokens_per_step)}};
+  if (scale) json["scale"] = to_json(*scale);
+  return json;
+}
+
+void print(const Plan& plan) {
+  const auto& [options, config, memory, horizon, has_horizon, is_new_text, scale] = plan;
   fmt::print("folder       {}\n", options.out);
   fmt::print("model        {} layers, {} heads, {} channels, context {}, vocabulary {}\n",
              config.layers, config.heads, config.channels, config.context, config.vocab);
-  fmt::print("parameters   {}\n\n", parameter_count(specs));
+  fmt::print("parameters   {}\n\n", plan.parameters());
   fmt::print("memory       parameters   {:>10}\n", megabytes_text(memory.parameters));
   fmt::print("             gradients    {:>10}\n", megabytes_text(memory.gradients));
   fmt::print("             optimizer    {:>10}\n", megabytes_text(memory.optimizer));
@@ -139,18 +171,34 @@ int plan_command(const Options& given) {
   if (memory.saving > 0) {
     fmt::print("host memory  saving       {:>10}\n\n", megabytes_text(memory.saving));
   }
-  fmt::print("step         {} tokens: {} micro-batches of {} x {}\n", horizon.tokens_per_step,
-             horizon.micro_steps, options.micro_batch, options.seq_len);
+  fmt::print("step         {} tokens: {} micro-batches of {} x {}{}\n", horizon.tokens_per_step,
+             horizon.micro_steps, options.micro_batch, options.seq_len,
+             rank_grid(options).ranks() == 1 ? "" : " on every rank");
   if (has_horizon) {
-    fmt::print("run          {} steps, {} tokens\n", steps, steps * horizon.tokens_per_step);
+    fmt::print("run          {} steps, {} tokens\n", horizon.steps,
+               horizon.steps * horizon.tokens_per_step);
   } else {
     fmt::print("run          {} to see its length\n",
-               new_text_vocab ? "text has to be tokenised first: give --steps or --tokens"
-                              : "give --train, --steps or --tokens");
+               is_new_text ? "text has to be tokenised first: give --steps or --tokens"
+                           : "give --train, --steps or --tokens");
   }
-  fmt::print("checkpoint   {} each, {} kept\n",
-             megabytes_text(checkpoint_bytes(config, parse_precision(options.precision))),
+  fmt::print("checkpoint   {} each, {} kept\n", megabytes_text(plan.checkpoint()),
              options.keep == 0 ? "all" : std::to_string(options.keep));
+  if (!scale) return;
+  fmt::print("\n");
+  print(*scale);
+}
+
+}  // namespace
+
+int plan_command(const Options& given) {
+  const Plan plan = make_plan(given);
+  if (plan.options.json) {
+    fmt::print("{}\n",
+               to_json(plan).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  } else {
+    print(plan);
+  }
   return 0;
 }
 

@@ -54,7 +54,8 @@ constexpr CommandSpec kCommands[] = {
      .name = "plan",
      .summary = "Print sizes, memory and steps of a run, without starting it",
      .description = "Takes the command line of `lathe train` and prints parameters, memory by "
-                    "part, steps, tokens\nand checkpoint size. Allocates and writes nothing.",
+                    "part, steps, tokens\nand checkpoint size; for many ranks what they send, and "
+                    "the predicted time of a step. Allocates\nand writes nothing.",
      .example = "lathe plan --model gpt2 --micro-batch 8 --tokens 10B"},
     {.id = Command::bench,
      .name = "bench",

@@ -71,8 +71,8 @@ std::vector<const OptionSpec*> options_of(Command command, OptionGroup group) {
 }
 
 constexpr OptionGroup kGroups[] = {
-    OptionGroup::data, OptionGroup::model,  OptionGroup::batch,  OptionGroup::optimizer,
-    OptionGroup::run,  OptionGroup::device, OptionGroup::output,
+    OptionGroup::data, OptionGroup::model,  OptionGroup::batch, OptionGroup::optimizer,
+    OptionGroup::run,  OptionGroup::device, OptionGroup::ranks, OptionGroup::output,
 };
 
 std::string usage_line(const CommandSpec& command) {

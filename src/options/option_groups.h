@@ -9,6 +9,7 @@ namespace lathe {
 
 std::span<const OptionSpec> training_options();  // data, model, batch, optimizer
 std::span<const OptionSpec> run_options();       // run, device
+std::span<const OptionSpec> rank_options();      // what a plan is for many ranks
 std::span<const OptionSpec> output_options();    // of the other commands
 
 // Who takes an option.

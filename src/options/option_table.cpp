@@ -22,7 +22,7 @@ constexpr PresetValue kBenchPreset[] = {{"steps", "10"}};
 
 std::vector<OptionSpec> joined() {
   std::vector<OptionSpec> table;
-  for (const auto part : {training_options(), run_options(), output_options()}) {
+  for (const auto part : {training_options(), run_options(), rank_options(), output_options()}) {
     table.insert(table.end(), part.begin(), part.end());
   }
   return table;
@@ -62,6 +62,8 @@ std::string_view title(OptionGroup group) {
       return "Run";
     case device:
       return "Device";
+    case ranks:
+      return "Ranks, on paper";
     case output:
       return "Output";
   }

@@ -21,7 +21,7 @@ using OptionMember =
                  double Options::*, bool Options::*, std::vector<std::string> Options::*,
                  std::optional<std::string> Options::*>;
 
-enum class OptionGroup { data, model, batch, optimizer, run, device, output };
+enum class OptionGroup { data, model, batch, optimizer, run, device, ranks, output };
 std::string_view title(OptionGroup group);
 
 // What a resumed run may do with it.

@@ -12,6 +12,7 @@
 #include "lathe/checkpoint.h"
 #include "lathe/cuda.h"
 #include "lathe/error.h"
+#include "lathe/scale.h"
 #include "lathe/stop_rules.h"
 #include "option_sources.h"
 #include "run_name.h"
@@ -343,8 +344,31 @@ StepRange parse_step_range(const std::string& text) {
 }
 
 bool uses_gpu(const Options& options) {
-  return options.device == "cuda" || (options.device == "auto" && why_no_gpu().empty());
+  if (options.device == "auto") return options.gpus > 0 || why_no_gpu().empty();
+  return options.device == "cuda";
 }
+
+namespace {
+
+// A step has whole micro-batches on every rank.
+void resolve_batch(Options& options) {
+  const std::int64_t ranks = rank_grid(options).ranks();
+  const std::int64_t micro_tokens = options.micro_batch * options.seq_len;
+  const std::int64_t least = micro_tokens * ranks;
+  if (options.batch_tokens == 0) options.batch_tokens = least;
+  if (options.batch_tokens % least == 0) return;
+  const std::int64_t below = options.batch_tokens / least * least;
+  const std::string nearest = below == 0
+                                  ? fmt::format("the nearest is {}", least)
+                                  : fmt::format("the nearest are {} and {}", below, below + least);
+  usage_error(
+      fmt::format("--batch-tokens {}: must be a multiple of {}, which is --micro-batch "
+                  "{} x --seq-len {}{}; {}",
+                  options.batch_tokens, least, options.micro_batch, options.seq_len,
+                  ranks == 1 ? "" : fmt::format(" x {} ranks", ranks), nearest));
+}
+
+}  // namespace
 
 void resolve(Options& options) {
   ModelConfig model = model_config(options);
@@ -357,18 +381,7 @@ void resolve(Options& options) {
     usage_error(fmt::format("--seq-len {}: must be at most the model's --context {}",
                             options.seq_len, model.context));
   }
-  const std::int64_t micro_tokens = options.micro_batch * options.seq_len;
-  if (options.batch_tokens == 0) options.batch_tokens = micro_tokens;
-  if (options.batch_tokens % micro_tokens != 0) {
-    const std::int64_t below = options.batch_tokens / micro_tokens * micro_tokens;
-    const std::string nearest =
-        below == 0 ? fmt::format("the nearest is {}", micro_tokens)
-                   : fmt::format("the nearest are {} and {}", below, below + micro_tokens);
-    usage_error(fmt::format(
-        "--batch-tokens {}: must be a multiple of {}, which is --micro-batch "
-        "{} x --seq-len {}; {}",
-        options.batch_tokens, micro_tokens, options.micro_batch, options.seq_len, nearest));
-  }
+  resolve_batch(options);
   if (options.precision.empty()) options.precision = uses_gpu(options) ? "bf16" : "fp32";
   if (options.threads == 0) options.threads = available_threads();
   if (!options.max_time.empty()) parse_duration(options.max_time);

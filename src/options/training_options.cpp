@@ -176,7 +176,8 @@ constexpr OptionSpec kOptions[] = {
      .group = batch,
      .commands = kModels,
      .on_resume = fixed,
-     .help = "Tokens in a step, a multiple of B*T: the rest is accumulated. Without it, B*T"},
+     .help = "Tokens in a step of all ranks, a multiple of B*T on each: the rest is accumulated. "
+             "Without it, B*T on each"},
     {.name = "steps",
      .member = &Options::steps,
      .value = "N",

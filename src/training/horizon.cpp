@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lathe/scale.h"
+
 namespace lathe {
 
 Horizon make_horizon(const Options& options, std::int64_t sequences) {
   Horizon horizon{};
   horizon.tokens_per_step = options.batch_tokens;
   horizon.rows_per_step = options.batch_tokens / options.seq_len;
-  horizon.micro_steps = horizon.rows_per_step / options.micro_batch;
+  horizon.micro_steps = horizon.rows_per_step / options.micro_batch / rank_grid(options).ranks();
   if (options.steps > 0) {
     horizon.steps = options.steps;
   } else if (options.tokens > 0) {
