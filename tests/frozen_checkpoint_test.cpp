@@ -156,22 +156,22 @@ class FrozenCheckpointOfARun : public testing::Test {
 
 TEST_F(FrozenCheckpointOfARun, HoldsWhatTheRunKnew) {
   const TrainState state = open_checkpoint("version2").state;
-  EXPECT_EQ(state.step, 12);
-  EXPECT_EQ(state.sequence, 48u);
-  EXPECT_EQ(state.tokens, 320);  // of 10 steps: two were refused
+  EXPECT_EQ(state.step, 13);
+  EXPECT_EQ(state.sequence, 52u);
+  EXPECT_EQ(state.tokens, 352);  // of 11 steps: two were refused
   EXPECT_EQ(state.best_val_step, 10);
-  EXPECT_EQ(state.validated_step, 11);
+  EXPECT_EQ(state.validated_step, 12);
   const GuardState guard = {
       .skipped_steps = 2,
       .rollbacks = 0,
-      .refused_in_row = 2,
+      .refused_in_row = 0,
       .last_refused_step = 12,
-      .losses = {2.700502872467041, 2.712062120437622, 3.0958480834960938, 2.785820960998535},
-      .gradient_norms = {0.6973382830619812, 0.6681312918663025, 0.7684857249259949,
-                         0.6789253950119019}};
+      .losses = {2.712062120437622, 3.0958480834960938, 2.785820960998535, 2.835787534713745},
+      .gradient_norms = {0.6681312918663025, 0.7684857249259949, 0.6789253950119019,
+                         0.5834251046180725}};
   EXPECT_EQ(state.guard, guard);
   const StopRuleState rules = {.best_val_loss = 2.553418755531311,
-                               .validations_without_best = 1,
+                               .validations_without_best = 2,
                                .end_reason = "",
                                .end_detail = ""};
   EXPECT_EQ(state.stop_rules, rules);
@@ -185,20 +185,19 @@ TEST_F(FrozenCheckpointOfARun, GoesOnToTheRecordedEnd) {
   ASSERT_EQ(train_command(parse_options(Command::train, args, {})), 0);
 
   const auto steps = lines_with("train/loss"), validations = lines_with("val/loss");
-  ASSERT_EQ(steps.size(), 3u);
-  ASSERT_EQ(validations.size(), 4u);  // of step 12 too
-  constexpr double kLosses[] = {2.835787534713745, 2.6450583934783936, 2.857867479324341};
-  constexpr double kNorms[] = {0.5834251046180725, 0.8380803465843201, 1.07138192653656};
-  constexpr double kValLosses[] = {2.553418755531311, 2.558091608186563, 2.5535980525116124,
-                                   2.5535980525116124};
-  for (std::size_t i = 0; i < 3; ++i) {
-    EXPECT_EQ(steps[i].at("step"), 13 + i);
+  ASSERT_EQ(steps.size(), 2u);
+  ASSERT_EQ(validations.size(), 3u);  // of step 13 too
+  constexpr double kLosses[] = {2.6450583934783936, 2.857867479324341};
+  constexpr double kNorms[] = {0.8380803465843201, 1.07138192653656};
+  constexpr double kValLosses[] = {2.558091608186563, 2.5535980525116124, 2.5535980525116124};
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(steps[i].at("step"), 14 + i);
     expect_near(steps[i].at("train/loss"), kLosses[i]);
     EXPECT_NEAR(steps[i].at("train/grad_norm"), kNorms[i], 1e-5 * kNorms[i]);
-    EXPECT_EQ(steps[i].contains("train/skipped"), i == 2);
+    EXPECT_EQ(steps[i].contains("train/skipped"), i == 1);
   }
-  for (std::size_t i = 0; i < 4; ++i) {
-    EXPECT_EQ(validations[i].at("step"), 12 + i);
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(validations[i].at("step"), 13 + i);
     expect_near(validations[i].at("val/loss"), kValLosses[i]);
   }
   const TrainState end = open_checkpoint(run).state;
