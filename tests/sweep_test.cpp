@@ -103,7 +103,7 @@ class Sweep : public testing::Test {
 };
 
 TEST_F(Sweep, RunsTheWholeGridAndThenNothingMore) {
-  write_grid("[grid]\nlr = [1e-2, 1e-5]\nseed = [1, 2]\n");
+  write_grid("[grid]\nlr = [1e-4, 1e-2]\nseed = [1, 2]\n");
   const ProcessResult first = sweep("--jobs 2");
   ASSERT_EQ(first.exit_code, 0) << first.out << first.err;
   EXPECT_TRUE(first.out.starts_with("sweep runs: 4 runs, 4 to do, 2 at a time\n")) << first.out;
@@ -114,7 +114,7 @@ TEST_F(Sweep, RunsTheWholeGridAndThenNothingMore) {
   // The best at the top of the table.
   const std::string table = first.out.substr(first.out.find("\nname ") + 1);
   EXPECT_EQ(count(table, "\n"), 5u) << table;
-  EXPECT_LT(table.find("\nlr0.01-seed"), table.find("\nlr1e-05-seed")) << table;
+  EXPECT_LT(table.find("\nlr0.01-seed"), table.find("\nlr0.0001-seed")) << table;
 
   const json sweep_json = record();
   EXPECT_EQ(sweep_json.at("format"), "lathe sweep");
@@ -123,14 +123,14 @@ TEST_F(Sweep, RunsTheWholeGridAndThenNothingMore) {
   EXPECT_EQ(sweep_json.at("jobs"), 2);
   ASSERT_EQ(sweep_json.at("runs").size(), 4u);
   const json& last = sweep_json.at("runs").back();
-  EXPECT_EQ(last.at("name"), "lr1e-05-seed2");
-  EXPECT_EQ(last.at("options"), json::parse(R"({"lr":1e-5,"seed":2})"));
+  EXPECT_EQ(last.at("name"), "lr0.01-seed2");
+  EXPECT_EQ(last.at("options"), json::parse(R"({"lr":0.01,"seed":2})"));
   EXPECT_EQ(last.at("status"), "finished");
   EXPECT_EQ(last.at("step"), 4);
   EXPECT_EQ(last.at("attempts"), 1);
-  const json result = json::parse(bytes("runs/lr1e-05-seed2/result.json"));
+  const json result = json::parse(bytes("runs/lr0.01-seed2/result.json"));
   EXPECT_EQ(last.at("best_val_loss"), result.at("best_val_loss"));
-  EXPECT_NE(bytes("runs/lr1e-05-seed2.log").find("lathe train --out=runs/lr1e-05-seed2"),
+  EXPECT_NE(bytes("runs/lr0.01-seed2.log").find("lathe train --out=runs/lr0.01-seed2"),
             std::string::npos);
 
   const std::string before = bytes("runs/lr0.01-seed1/result.json");
@@ -340,7 +340,8 @@ TEST_F(Sweep, TakesOneGridFile) {
   write_grid(kTwoSeeds);
   EXPECT_EQ(err("sweep"), "lathe: sweep: needs a GRID.toml; see lathe sweep --help\n");
   EXPECT_EQ(err("sweep none.toml"), "lathe: none.toml: no such file\n");
-  EXPECT_EQ(err("sweep grid.toml grid.toml"), "lathe: sweep: takes one grid file, not 2\n");
+  EXPECT_EQ(err("sweep grid.toml grid.toml"),
+            "lathe: sweep: takes one GRID.toml, not 2; see lathe sweep --help\n");
 }
 
 // A stand-in for the program: it says which GPU it was given, and stays until two of them are

@@ -186,10 +186,6 @@ int finish(SweepRecord& sweep, RecordFile& file) {
 }  // namespace
 
 int sweep_command(const Options& options) {
-  if (options.paths.size() != 1) {
-    throw Error(ExitCode::usage,
-                fmt::format("sweep: takes one grid file, not {}", options.paths.size()));
-  }
   const StopSignalWatch watch;
   stop_after(options.max_time.empty() ? std::numeric_limits<double>::infinity()
                                       : parse_duration(options.max_time));

@@ -20,6 +20,7 @@ constexpr CommandSpec kCommands[] = {
                     "own, and prints\n"
                     "which is best. The same command again goes on where it was stopped.",
      .paths = "GRID.toml",
+     .takes_one_path = true,
      .own_default = "out",
      .example = "lathe sweep grid.toml --out runs/grid --jobs 2"},
     {.id = Command::eval,

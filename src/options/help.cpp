@@ -83,7 +83,7 @@ std::string usage_line(const CommandSpec& command) {
   if (!command.default_path.empty()) {
     line += fmt::format(" [{}...]", command.paths);
   } else if (!command.paths.empty()) {
-    line += fmt::format(" {}...", command.paths);
+    line += fmt::format(" {}{}", command.paths, command.takes_one_path ? "" : "...");
   }
   return line + " [options]\n";
 }

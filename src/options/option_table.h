@@ -68,7 +68,8 @@ struct CommandSpec {
   std::string_view name;
   std::string_view summary;
   std::string_view description;
-  std::string_view paths = "";         // what its arguments without dashes are; "": it takes none
+  std::string_view paths = "";  // what its arguments without dashes are; "": it takes none
+  bool takes_one_path = false;
   std::string_view default_path = "";  // where none is given; "": one must be
   std::string_view own_default = "";   // an option whose default is not that of the table
   std::array<std::string_view, 2> required = {};  // the options that must be given

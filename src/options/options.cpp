@@ -255,6 +255,10 @@ void check_complete(const CommandSpec& command, const Options& options,
     usage_error(fmt::format("{}: needs a {}; see lathe {} --help", command.name, command.paths,
                             command.name));
   }
+  if (command.takes_one_path && paths.size() > 1) {
+    usage_error(fmt::format("{}: takes one {}, not {}; see lathe {} --help", command.name,
+                            command.paths, paths.size(), command.name));
+  }
   for (const std::string_view required : command.required) {
     if (required.empty() || find(levels, find_option(required)->member) != nullptr) continue;
     usage_error(fmt::format("--{}: lathe {} needs it; see lathe {} --help", required, command.name,
