@@ -164,6 +164,31 @@ TEST_F(TcpRendezvous, OfAnotherRunDoesNotGetIn) {
       << ranks.message(1);
 }
 
+// A program that answers at rank 0's port, even with a welcome, but does not know the token.
+TEST_F(TcpRendezvous, IsNotWithAnImpostor) {
+  const std::string answers[] = {
+      encode({.kind = MessageKind::welcome, .number = 1}) + encode({.kind = MessageKind::all_here}),
+      "HTTP/1.1 400 Bad Request\r\n\r\n"};
+  for (const std::string& answer : answers) {
+    ForkedRanks ranks(1, [&](int, RankBoard&) {
+      meet(1, {.timeout = 0.5});
+      return 100;
+    });
+    std::vector<FileDescriptor> accepted;
+    while (ranks.wait(0, 0.01) < 0) {
+      FileDescriptor socket = listener_->accept();
+      if (socket.number() < 0) continue;
+      ::send(socket.number(), answer.data(), answer.size(), MSG_NOSIGNAL);
+      accepted.push_back(std::move(socket));
+    }
+    EXPECT_FALSE(accepted.empty());
+    EXPECT_EQ(ranks.message(0),
+              fmt::format("rank 0 did not answer at 127.0.0.1, port {}, within 0.5 s: who listens "
+                          "there is not rank 0 of this run",
+                          listener_->port()));
+  }
+}
+
 TEST_F(TcpRendezvous, RefusesASecondOfTheSameRank) {
   ForkedRanks ranks(4, [&](int process, RankBoard&) {
     if (process == 2) sleep_seconds(0.3);
