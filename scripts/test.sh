@@ -50,7 +50,7 @@ scripts/install_from_pypi.sh tensorboard ||
 
 begin optuna
 scripts/install_from_pypi.sh optuna ||
-  echo 'optuna cannot be installed here: sweep_scripts_optuna_test will not run'
+  echo 'optuna cannot be installed here: optuna_sweep_test will not run'
 
 begin lint
 scripts/lint.sh build

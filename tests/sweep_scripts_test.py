@@ -1,116 +1,13 @@
 #!/usr/bin/env python3
-"""scripts/sweep/: each makes all of its runs, goes on where it was stopped or killed, repeats nothing, and
-acts on every exit code.
-
-  sweep_scripts_test.py [Grids|Slurm|Optuna]
-
-optuna_sweep.py runs under a Python that has Optuna: LATHE_OPTUNA_PYTHON, build/optuna (made by
-scripts/install_from_pypi.sh optuna) or the one this was started with. Where none has it, a line says so, and
-Optuna alone exits with 77.
-"""
+"""scripts/sweep/*.sh: each makes all of its runs, goes on where it was stopped or killed, repeats nothing, and
+acts on every exit code."""
 import csv
 import io
-import json
 import os
-import pathlib
 import signal
-import subprocess
-import sys
-import tempfile
-import time
 import unittest
 
-SKIPPED = 77
-SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts/sweep"
-LATHE = os.environ["LATHE_BINARY"]
-STEPS = 600  # long enough to be caught in the middle
-TINY = ["--layers=1", "--heads=1", "--channels=8", "--context=8", "--micro-batch=1", f"--steps={STEPS}",
-        "--val-every=200", "--val-tokens=64", "--checkpoint-every=200", "--quiet", "--on-nonfinite=stop",
-        "--lr-schedule=constant", "--warmup-steps=0"]
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("LATHE_", "SLURM_"))}
-ENVIRONMENT |= {"LATHE_BINARY": LATHE, "OMP_WAIT_POLICY": "passive"}
-
-
-def find_optuna():
-    candidates = [os.environ.get("LATHE_OPTUNA_PYTHON"),
-                  pathlib.Path(LATHE).parent / "optuna/bin/python", sys.executable]
-    for python in filter(None, candidates):
-        if os.path.exists(python) and subprocess.run([python, "-c", "import optuna"],
-                                                     stderr=subprocess.DEVNULL).returncode == 0:
-            return python
-    print("sweep_scripts_test.py did not run optuna_sweep.py: no Python with Optuna; "
-          "scripts/install_from_pypi.sh optuna makes build/optuna, LATHE_OPTUNA_PYTHON names another",
-          flush=True)
-    if sys.argv[1:] == ["Optuna"]:
-        sys.exit(SKIPPED)
-    return None
-
-
-OPTUNA = find_optuna()
-
-
-class Sweeps(unittest.TestCase):
-    def setUp(self):
-        temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        self.addCleanup(temporary.cleanup)
-        self.folder = pathlib.Path(temporary.name)
-
-    def start(self, *words, **environment):
-        """The script of that name, or any command."""
-        command = [SCRIPTS / words[0] if words[0].endswith(".sh") else words[0], *words[1:]]
-        process = subprocess.Popen(list(map(str, command)), cwd=self.folder, env=ENVIRONMENT | environment,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                   start_new_session=True)
-        self.addCleanup(self.end, process)
-        return process
-
-    @staticmethod
-    def end(process):
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.communicate()
-
-    def finish(self, process, code=0):
-        """What it printed, on stdout and stderr."""
-        out, err = process.communicate(timeout=100)
-        self.assertEqual(process.returncode, code, err)
-        return out, err
-
-    def run_to_end(self, *words, code=0, **environment):
-        return self.finish(self.start(*words, **environment), code)
-
-    def read(self, run, name):
-        return (self.folder / run / name).read_text()
-
-    def result(self, run):
-        return json.loads(self.read(run, "result.json"))
-
-    def environment_of(self, run):
-        return json.loads(self.read(run, "env.json"))
-
-    def weights(self, run):
-        return (self.folder / run / f"checkpoints/step-{STEPS:08}/model.safetensors").read_bytes()
-
-    def wait_for_checkpoints(self, *runs):
-        """Until each of these runs has one."""
-        until = time.monotonic() + 60
-        while not all((self.folder / run / "checkpoints/step-00000200").exists() for run in runs):
-            self.assertLess(time.monotonic(), until, f"{runs} have not begun")
-            time.sleep(0.002)
-
-    def program(self, name, text):
-        """A stand-in for a program, on PATH in bin/."""
-        path = self.folder / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/usr/bin/env bash\nset -u\n{text}\n")
-        path.chmod(0o755)
-        return path
-
-    def grid_of(self, table):
-        return {row["name"]: row["status"] for row in csv.DictReader(io.StringIO(table))}
-
+from sweep_runs import SCRIPTS, STEPS, TINY, Sweeps
 
 GRID = {"LRS": "1e30 1e-3", "SEEDS": "1 2"}
 CALM = ["lr1e-3-s1", "lr1e-3-s2"]
@@ -120,6 +17,9 @@ STATUSES = {name: "finished" for name in CALM} | {name: "failed" for name in WIL
 
 class Grids(Sweeps):
     """grid.sh and xargs.sh."""
+
+    def grid_of(self, table):
+        return {row["name"]: row["status"] for row in csv.DictReader(io.StringIO(table))}
 
     def sessions(self, out):
         return {run.name: self.environment_of(run)["session"] for run in (self.folder / out).iterdir()}
@@ -261,61 +161,6 @@ class Slurm(Sweeps):
         self.assertIn("--signal=USR1@120", asked)
         self.assertIn("--requeue", asked)
         self.assertIn("--open-mode=append", asked)
-
-
-@unittest.skipUnless(OPTUNA, "no Python with Optuna")
-class Optuna(Sweeps):
-    TRIALS = 4
-
-    def sweep(self, out):
-        return [OPTUNA, SCRIPTS / "optuna_sweep.py", out, f"--trials={self.TRIALS}", *TINY]
-
-    def trials(self, out):
-        """(state, value, options) of each, as Optuna has them."""
-        program = ("import json, optuna, sys\n"
-                   "study = optuna.load_study(study_name=None, storage=sys.argv[1])\n"
-                   "print(json.dumps([(t.state.name, str(t.value), t.params) for t in study.trials]))")
-        done = subprocess.run([OPTUNA, "-c", program, f"sqlite:///{self.folder}/{out}/optuna.db"], check=True,
-                              capture_output=True, text=True)
-        return json.loads(done.stdout)
-
-    def test_a_stopped_sweep_goes_on_and_finds_the_same(self):
-        best = json.loads(self.run_to_end(*self.sweep("unbroken"))[0])
-        trials = self.trials("unbroken")
-        values = [self.result(f"unbroken/trial-{number:04}")["best_val_loss"] for number in range(self.TRIALS)]
-        self.assertEqual([value for _, value, _ in trials], list(map(str, values)))
-        self.assertEqual((best["best_val_loss"], best["options"]), (min(values), trials[best["trial"]][2]))
-        self.assertEqual(len({options["lr"] for _, _, options in trials}), self.TRIALS)
-
-        for begun, number in ((1, signal.SIGTERM), (2, signal.SIGINT)):
-            process = self.start(*self.sweep("broken"))
-            self.wait_for_checkpoints(f"broken/trial-{begun:04}")
-            process.send_signal(number)
-            _, err = self.finish(process, 143)
-            self.assertIn(f"stopped at trial-{begun:04}, exit code 143; start again to go on", err)
-            self.assertEqual([state for state, *_ in self.trials("broken")], ["COMPLETE"] * begun + ["RUNNING"])
-        self.assertEqual(json.loads(self.run_to_end(*self.sweep("broken"))[0]), best)
-        self.assertEqual(self.trials("broken"), trials)
-        self.assertEqual([self.environment_of(f"broken/trial-{n:04}")["session"] for n in range(4)], [1, 2, 2, 1])
-
-    def test_exit_codes_say_what_becomes_of_a_trial(self):
-        lathe = self.program("lathe", f'case "$*" in\n'
-                             f'  *trial-0001*) set -- "$@" --lr=1e30 ;;\n'
-                             f'  *trial-0002*) set -- "$@" --stop-if "val_loss>0@1" ;;\n'
-                             f'  *trial-0003*) set -- "$@" ${{MORE:-}} ;;\n'
-                             f'esac\n'
-                             f'exec {LATHE} "$@"')
-        words = [*self.sweep("out"), "--steps=600"]
-        self.run_to_end(*words, code=2, LATHE_BINARY=str(lathe), MORE="--lr-schedule=step")
-        trials = self.trials("out")
-        self.assertEqual([state for state, *_ in trials], ["COMPLETE"] * 3 + ["RUNNING"])
-        self.assertEqual(trials[1][1], "inf")
-        self.assertEqual(self.result("out/trial-0002")["end_reason"], "stop_if")
-        self.assertEqual(trials[2][1], str(self.result("out/trial-0002")["best_val_loss"]))
-        self.run_to_end(*words, code=124, LATHE_BINARY=str(lathe), MORE="--max-time=0.01")
-        best = json.loads(self.run_to_end(*words, LATHE_BINARY=str(lathe))[0])
-        self.assertEqual([state for state, *_ in self.trials("out")], ["COMPLETE"] * 4)
-        self.assertNotEqual(best["trial"], 1)
 
 
 if __name__ == "__main__":
