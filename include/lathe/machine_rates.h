@@ -15,6 +15,10 @@ struct MemoryRates {
 };
 MemoryRates measure_memory_rates(int threads);
 
+// Flops per second of one large product of factors of this type, neither transposed, through oneDNN
+// at the tile shape that is fastest here: no product of a training step is faster.
+double measure_product_rate(int threads, DType compute);
+
 // Products of a linear layer with N rows, I inputs and O outputs.
 struct LinearSize {
   std::int64_t N, I, O;

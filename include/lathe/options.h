@@ -103,6 +103,7 @@ struct Options {
   bool reverse = false, csv = false;
   std::int64_t jobs = 0, retries = 0;  // sweep; jobs 0: one for each GPU
   bool dry_run = false;                // sweep
+  bool floor = false;                  // bench: measure the machine too
   bool json = false;  // eval, sample, inspect, plan, bench, tokenize: one object on stdout
   std::int64_t shard_tokens = 0;
   double val_fraction = -1;  // below 0: the first shard validates

@@ -15,6 +15,9 @@ constexpr int kMemoryRuns = 5;
 constexpr std::int64_t kMemoryFloats = std::int64_t{32} << 20;  // of each array: 128 MiB
 constexpr std::int64_t kTaskFloats = std::int64_t{1} << 18;
 
+// A side of the large product: large enough for its factors to be read from cache many times.
+constexpr std::int64_t kProductSide = 1536;
+
 constexpr int kScreeningRuns = 2;
 constexpr int kFinalRuns = 4;
 constexpr std::size_t kScreened = 12;  // tile shapes, the most promising
@@ -132,6 +135,23 @@ MemoryRates measure_memory_rates(int threads) {
     for (std::int64_t i = begin; i < end; ++i) a[i] = b[i] + 0.5f * c[i];
   });
   return rates;
+}
+
+double measure_product_rate(int threads, DType compute) {
+  ThreadTeam team(threads);
+  Matmul matmul(team);
+  const auto backend = make_cpu_backend(1);
+  const Operand a(*backend, compute, kProductSide, kProductSide);
+  const Operand b(*backend, compute, kProductSide, kProductSide);
+  const Operand c(*backend, DType::fp32, kProductSide, kProductSide);
+  LinearRates rates{};
+  add_product(rates, matmul,
+              {.product = {.a = {.matrix = a.matrix(), .transposed = false},
+                           .b = {.matrix = b.matrix(), .transposed = false},
+                           .c = c.matrix(),
+                           .accumulate = false},
+               .out = c.matrix()});
+  return rates.flops / rates.best_seconds;
 }
 
 LinearRates measure_linear(int threads, DType compute, const LinearSize& size) {

@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
-#include "bench_floor.h"
+#include "bench_report.h"
 #include "lathe/adamw.h"
 #include "lathe/commands.h"
 #include "lathe/model_files.h"
@@ -25,31 +24,27 @@ double median(std::vector<double> values) {
 // Adds up what each kind of operation took.
 class Breakdown final : public Tracer {
  public:
-  struct Entry {
-    std::int64_t calls = 0;
-    double seconds = 0;
-    Cost cost;
-  };
-
   void record(const TimedOperation& operation) override {
-    Entry& entry = entries_[operation.name];
-    ++entry.calls;
-    entry.seconds += operation.seconds();
-    entry.cost.flops += operation.cost.flops;
-    entry.cost.bytes += operation.cost.bytes;
+    OperationTime& sum = sums_[operation.name];
+    sum.name = operation.name;
+    ++sum.calls;
+    sum.seconds += operation.seconds();
+    sum.cost.flops += operation.cost.flops;
+    sum.cost.bytes += operation.cost.bytes;
   }
 
-  double bytes(const char* name) const { return entries_.at(name).cost.bytes; }
+  double bytes(const char* name) const { return sums_.at(name).cost.bytes; }
 
-  std::vector<std::pair<std::string, Entry>> longest_first() const {
-    std::vector<std::pair<std::string, Entry>> sorted(entries_.begin(), entries_.end());
+  std::vector<OperationTime> longest_first() const {
+    std::vector<OperationTime> sorted;
+    for (const auto& [name, sum] : sums_) sorted.push_back(sum);
     std::sort(sorted.begin(), sorted.end(),
-              [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+              [](const auto& a, const auto& b) { return a.seconds > b.seconds; });
     return sorted;
   }
 
  private:
-  std::map<std::string, Entry> entries_;
+  std::map<std::string, OperationTime> sums_;
 };
 
 // A model with random weights and tokens: the time of a step does not depend on their values.
@@ -121,57 +116,23 @@ int bench_command(const Options& given) {
   const double traced = run.step();
   backend->set_tracer(nullptr);
 
-  const double step = median(seconds);
-  const std::int64_t parameters = parameter_count(run.model().specs());
-  const Floor floor = measure_floor(options, config, *backend, breakdown.bytes(AdamWUpdate::kName));
-  const double mfu = utilization(options, config, parameters, step, floor.product_rate);
-  const double rate = static_cast<double>(options.batch_tokens) / step;
-  if (options.json) {
-    nlohmann::ordered_json operations = nlohmann::ordered_json::array();
-    for (const auto& [name, entry] : breakdown.longest_first()) {
-      operations.push_back({{"name", name},
-                            {"calls", entry.calls},
-                            {"ms", 1e3 * entry.seconds},
-                            {"gflops_per_second", 1e-9 * entry.cost.flops / entry.seconds},
-                            {"gbytes_per_second", 1e-9 * entry.cost.bytes / entry.seconds}});
-    }
-    const nlohmann::ordered_json json = {{"step_ms", 1e3 * step},
-                                         {"tokens_per_second", rate},
-                                         {"steps", options.steps},
-                                         {"device", backend->description()},
-                                         {"precision", options.precision},
-                                         {"parameters", parameters},
-                                         {"mfu", mfu},
-                                         {"floor_ms", 1e3 * floor.seconds()},
-                                         {"times_floor", step / floor.seconds()},
-                                         {"product_gflops_per_second", 1e-9 * floor.product_rate},
-                                         {"copy_gbytes_per_second", 1e-9 * floor.copy},
-                                         {"triad_gbytes_per_second", 1e-9 * floor.triad},
-                                         {"operations", operations}};
-    fmt::print("{}\n", json.dump());
-    return 0;
+  BenchReport report{.device = backend->description(),
+                     .precision = options.precision,
+                     .parameters = parameter_count(run.model().specs()),
+                     .batch_tokens = options.batch_tokens,
+                     .steps = options.steps,
+                     .step_seconds = median(seconds),
+                     .traced_seconds = traced,
+                     .operations = breakdown.longest_first(),
+                     .has_floor = options.floor,
+                     .floor = {},
+                     .utilization = 0};
+  if (report.has_floor) {
+    report.floor = measure_floor(options, config, *backend, breakdown.bytes(AdamWUpdate::kName));
+    report.utilization = utilization(options, config, report.parameters, report.step_seconds,
+                                     report.floor.product_rate);
   }
-  fmt::print("{} | {} | {} parameters | {} tokens a step\n", backend->description(),
-             options.precision, parameters, options.batch_tokens);
-  fmt::print(
-      "step {:.1f} ms (median of {}) | {:.0f} tokens/s | MFU {:.1f} % of the products' rate\n",
-      1e3 * step, options.steps, rate, 100 * mfu);
-  fmt::print(
-      "floor {:.1f} ms: matrix products {:.1f} ms at {:.0f} GFLOP/s, AdamW {:.1f} ms at "
-      "{:.1f} GB/s (triad; copy {:.1f}) | step is {:.2f} of it\n\n",
-      1e3 * floor.seconds(), 1e3 * floor.products, 1e-9 * floor.product_rate, 1e3 * floor.optimizer,
-      1e-9 * floor.triad, 1e-9 * floor.copy, step / floor.seconds());
-  fmt::print("{:<22}{:>7}{:>11}{:>8}{:>11}{:>9}\n", "operation", "calls", "ms", "share", "GFLOP/s",
-             "GB/s");
-  double inside = 0;
-  for (const auto& [name, entry] : breakdown.longest_first()) {
-    inside += entry.seconds;
-    fmt::print("{:<22}{:>7}{:>11.2f}{:>7.1f}%{:>11.1f}{:>9.1f}\n", name, entry.calls,
-               1e3 * entry.seconds, 100 * entry.seconds / traced,
-               1e-9 * entry.cost.flops / entry.seconds, 1e-9 * entry.cost.bytes / entry.seconds);
-  }
-  fmt::print("{:<22}{:>7}{:>11.2f}{:>7.1f}%\n", "between operations", "", 1e3 * (traced - inside),
-             100 * (traced - inside) / traced);
+  fmt::print("{}", options.json ? bench_json(report) : bench_text(report));
   return 0;
 }
 

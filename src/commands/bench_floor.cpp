@@ -49,6 +49,10 @@ Floor measure_cpu(const Options& options, const std::vector<Layers>& layers,
                   double optimizer_bytes) {
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : available_threads();
   const MemoryRates memory = measure_memory_rates(threads);
+  const Ceilings ceilings{.product_fp32 = measure_product_rate(threads, DType::fp32),
+                          .product_bf16 = measure_product_rate(threads, DType::bf16),
+                          .copy = memory.copy,
+                          .triad = memory.triad};
   double seconds = 0, flops = 0;
   for (const Layers& same : layers) {
     const LinearRates rates =
@@ -59,8 +63,7 @@ Floor measure_cpu(const Options& options, const std::vector<Layers>& layers,
   return {.products = seconds,
           .optimizer = optimizer_bytes / memory.triad,
           .product_rate = flops / seconds,
-          .copy = memory.copy,
-          .triad = memory.triad};
+          .ceilings = ceilings};
 }
 
 // Shortest of a few runs, each of them awaited.
@@ -128,13 +131,17 @@ Floor measure_gpu(const Options& options, Backend& backend, const std::vector<La
                   double optimizer_bytes) {
   double flops = 0;
   for (const Layers& same : layers) flops += same.flops();
-  const double rate = large_product_rate(backend, parse_precision(options.precision), flops);
+  const DType compute = parse_precision(options.precision);
+  const double rate = large_product_rate(backend, compute, flops);
   const double copy = copy_rate(backend, optimizer_bytes);
+  const bool is_bf16 = compute == DType::bf16;
   return {.products = flops / rate,
           .optimizer = optimizer_bytes / copy,
           .product_rate = rate,
-          .copy = copy,
-          .triad = copy};
+          .ceilings = {.product_fp32 = is_bf16 ? 0 : rate,
+                       .product_bf16 = is_bf16 ? rate : 0,
+                       .copy = copy,
+                       .triad = copy}};
 }
 
 }  // namespace

@@ -8,12 +8,24 @@
 
 namespace lathe {
 
+// What this machine reaches at best. 0: not measured.
+struct Ceilings {
+  double product_fp32, product_bf16;  // flops per second of a large matrix product. GPU: of the
+                                      // run's own precision alone
+  double copy, triad;  // bytes per second. CPU: a = b, a = b + s c; GPU: a = b for both
+
+  double product(DType compute) const {
+    return compute == DType::bf16 ? product_bf16 : product_fp32;
+  }
+  double memory() const { return copy > triad ? copy : triad; }
+};
+
 struct Floor {
   double products;      // seconds of a step's matrix products
   double optimizer;     // seconds in which the optimizer's bytes pass through memory
   double product_rate;  // flops per second. CPU: of the step's own shapes, each at its best tiling;
                         // GPU: of one large product
-  double copy, triad;   // bytes per second. CPU: a = b, a = b + s c; GPU: a = b for both
+  Ceilings ceilings;
 
   double seconds() const { return products + optimizer; }
 };

@@ -289,9 +289,10 @@ Cost cost(const LinearForward& op) {
 
 Cost cost(const LinearBackward& op) {
   const double product = 2 * elements(op.x) * static_cast<double>(op.weight.size(0));
+  const double read_again = op.accumulate ? total_bytes({op.d_weight, op.d_bias}) : 0;
   return {.flops = op.d_x.empty() ? product : 2 * product,
-          .bytes = total_bytes(
-              {op.d_x, op.d_weight, op.d_bias, op.d_out, op.x, op.weight, op.pre_gelu})};
+          .bytes = read_again + total_bytes({op.d_x, op.d_weight, op.d_bias, op.d_out, op.x,
+                                             op.weight, op.pre_gelu})};
 }
 
 // Two products of T x T/2 x C forward, five backward.

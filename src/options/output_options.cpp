@@ -77,6 +77,13 @@ constexpr OptionSpec kOptions[] = {
      .help =
          "Keep keys and values of earlier positions; --no-kv-cache computes them anew for every "
          "token"},
+    {.name = "floor",
+     .member = &Options::floor,
+     .initial = "true",
+     .group = output,
+     .commands = kBench,
+     .help =
+         "Measure what this machine reaches at best too, and compare; --no-floor leaves it out"},
     {.name = "svg",
      .member = &Options::svg,
      .value = "FILE",
