@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 #SBATCH --job-name=lathe-grid
 #SBATCH --array=0-8
+#SBATCH --ntasks=1
 #SBATCH --gpus=1
 #SBATCH --time=04:00:00
 #SBATCH --signal=USR1@120
