@@ -107,6 +107,44 @@ class WatchedTest(unittest.TestCase):
             processes.Watched(["sh", "-c", "echo first >&2; echo the reason >&2; exit 3"])
 
 
+# In place of lathe bench: a step of 100 ms, divided by the threads up to 2, a microsecond more for each token
+# before another in a sequence, and 10 ms for each layer.
+MODEL_OF_TIME = """#!/usr/bin/env python3
+import json, sys
+given = dict(word.lstrip("-").split("=", 1) for word in sys.argv if "=" in word)
+assert "--no-floor" in sys.argv
+tokens = int(given["micro-batch"]) * int(given["seq-len"])
+attention = 1e-3 * tokens * int(given["seq-len"]) / 2
+ms = 100 / min(2, int(given["threads"])) + attention + 10 * int(given.get("layers", 12))
+print(json.dumps({"step_ms": ms, "parameters": 7, "operations": [
+    {"name": "attention_forward", "ms": attention}, {"name": "linear_forward", "ms": ms - attention}]}))
+"""
+
+
+class ScalingTest(unittest.TestCase):
+    def run_script(self, *words):
+        with tempfile.TemporaryDirectory() as folder:
+            lathe = pathlib.Path(folder) / "lathe"
+            lathe.write_text(MODEL_OF_TIME)
+            lathe.chmod(0o755)
+            return subprocess.run([SCRIPTS / "bench_scaling.sh", "--lathe", lathe, "--rounds", "1", *words],
+                                  capture_output=True, text=True, check=False)
+
+    def test_tables_say_how_a_step_grows(self):
+        done = self.run_script("--threads", "4", "--model", "gpt2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        # 4 x 64 tokens: 100 / threads + 8.192 + 120 ms.
+        for line in ("| 1 | 228.2 | 1.00 | 100 % |", "| 2 | 178.2 | 1.28 | 64 % |", "| 4 | 178.2 | 1.28 | 32 % |",
+                     "| 64 | 198.0 | 1.00 | 16.2 % |", "| 1024 | 678.0 | 3.42 | 75.5 % |",
+                     "| 24 | 298.2 | 7 | 10.00 |"):
+            self.assertIn(line + "\n", done.stdout)
+
+    def test_refuses_what_it_does_not_know(self):
+        done = self.run_script("--parts", "threads,rows")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--parts rows: must be of threads, tokens, layers", done.stderr)
+
+
 class CommandTest(unittest.TestCase):
     def test_says_that_there_is_no_pytorch(self):
         done = bench("--smoke", python="/nonexistent/python")

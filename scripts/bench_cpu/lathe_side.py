@@ -14,8 +14,8 @@ def write_tokens(path, tokens):
 class Lathe:
     """`work` has model.safetensors and tokens.bin, and takes the runs."""
 
-    def __init__(self, binary, work, threads):
-        self.binary, self.work, self.threads = binary, work, threads
+    def __init__(self, binary, work, threads, clock):
+        self.binary, self.work, self.threads, self.clock = binary, work, threads, clock
 
     def train(self, case, precision):
         return self._train(case, precision, case.steps(), case.steps_of_part, case.recompute)
@@ -33,7 +33,7 @@ class Lathe:
                    "recompute": "block" if recompute else "none",
                    **{name.replace("_", "-"): value for name, value in settings.items()}}
         command = [self.binary, "train", "--overwrite"]
-        return processes.Watched(command + [f"--{name}={value}" for name, value in options.items()])
+        return processes.Watched(command + [f"--{name}={value}" for name, value in options.items()], clock=self.clock)
 
     def sample(self, case, precision):
         options = {"checkpoint": self.work / "model.safetensors", "prompt": "a" * case.prompt_tokens,

@@ -31,8 +31,8 @@ class Measured:
 
 
 class PyTorch:
-    def __init__(self, python, script, work, threads):
-        self.python, self.script, self.work, self.threads = python, script, work, threads
+    def __init__(self, python, script, work, threads, clock):
+        self.python, self.script, self.work, self.threads, self.clock = python, script, work, threads, clock
         self.sizes = None  # of the model in `work`
 
     def _command(self, what, *arguments):
@@ -52,7 +52,7 @@ class PyTorch:
                 "compile": setting.compiled, "recompute": setting.recomputed, "optimizer": cases.OPTIMIZER, **more}
         threads = {"OMP_NUM_THREADS": str(self.threads), "TORCHINDUCTOR_CACHE_DIR": str(self.work.parent / "inductor"),
                    "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-        return processes.Watched(self._command(what, self.work, json.dumps(told)), threads)
+        return processes.Watched(self._command(what, self.work, json.dumps(told)), threads, self.clock)
 
 
 def settings_of(case):

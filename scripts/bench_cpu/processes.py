@@ -12,9 +12,11 @@ class Failed(Exception):
 
 
 class Watched:
-    """What a program said: steps of training with the time at which each came, and other lines."""
+    """What a program said: steps of training with the time at which each came, and other lines. The clock
+    is that on the wall, or the processor time that the program has taken."""
 
-    def __init__(self, command, environment=None):
+    def __init__(self, command, environment=None, clock="wall"):
+        self.clock = clock
         self.seconds_at = {}  # step -> since the start of the program
         self.losses = {}      # step -> what the program said
         self.peak_bytes = 0   # of resident memory
@@ -26,11 +28,11 @@ class Watched:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                               env=os.environ | (environment or {})) as process:
             for line in process.stdout:
-                now = time.perf_counter()
+                now = processor_seconds(process.pid) if self.clock == "processor" else time.perf_counter() - began
                 self.peak_bytes = max(self.peak_bytes, peak_bytes(process.pid))
                 step = STEP_LINE.match(line)
                 if step:
-                    self.seconds_at[int(step[1])] = now - began
+                    self.seconds_at[int(step[1])] = now
                     self.losses[int(step[1])] = float(step[2])
                 else:
                     self.other_lines.append(line.rstrip("\n"))
@@ -52,6 +54,13 @@ class Watched:
 def last_line(text):
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
+
+
+def processor_seconds(pid):
+    """Of all threads of a program that still runs."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
 
 def peak_bytes(pid):

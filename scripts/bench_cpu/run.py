@@ -1,23 +1,22 @@
 #!/usr/bin/env python3
 """The command of scripts/bench_cpu.sh: measures cases, prints a table in Markdown, writes JSON."""
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
-import platform
 import random
 import subprocess
 import sys
 import tempfile
-import time
 
 import cases
 import lathe_side
+import machine
 import measure
 import processes
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 UNITS = {"Training": ("ms a step", 1e3), "Sampling": ("ms a token", 1e3), "StartUp": ("ms to the first step", 1e3)}
 
 
@@ -28,9 +27,12 @@ def parse_arguments():
                                        for name, some in cases.CASES.items()))
     parser.add_argument("--rounds", type=int, help="how often both sides run in turns (3, with --smoke 1)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--eager", action="store_true", help="leave torch.compile out, which takes minutes")
+    parser.add_argument("--clock", choices=("wall", "processor"), default="wall",
+                        help="processor: the processor time of training and start-up, for a machine that others use too")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="what was measured, all of it")
     parser.add_argument("--smoke", action="store_true", help="small models: shows that it works, and no speed")
-    parser.add_argument("--lathe", type=pathlib.Path, default=os.environ.get("LATHE_BINARY", ROOT / "build/lathe"))
+    parser.add_argument("--lathe", type=pathlib.Path, default=os.environ.get("LATHE_BINARY", machine.ROOT / "build/lathe"))
     parser.add_argument("--python", default=sys.executable, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     table = cases.SMOKE_CASES if arguments.smoke else cases.CASES
@@ -44,19 +46,6 @@ def parse_arguments():
     if not os.access(arguments.lathe, os.X_OK):
         parser.error(f"--lathe {arguments.lathe}: no such program; cmake --build build --target lathe")
     return arguments
-
-
-def processor():
-    with open("/proc/cpuinfo") as info:
-        return next((line.split(":")[1].strip() for line in info if line.startswith("model name")), platform.machine())
-
-
-def surroundings(arguments, pytorch):
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True,
-                            check=False).stdout.strip()
-    return {"processor": processor(), "processors": os.cpu_count(), "threads": arguments.threads,
-            "rounds": arguments.rounds, "date": time.strftime("%Y-%m-%d"), "commit": commit,
-            "load_before": os.getloadavg()[0], **pytorch.versions()}
 
 
 def prepare(work, lathe, pytorch, case):
@@ -94,12 +83,15 @@ def print_table(rows):
 def measure_all(arguments, folder):
     work = folder / "work"
     work.mkdir()
-    lathe = lathe_side.Lathe(arguments.lathe, work, arguments.threads)
-    pytorch = measure.PyTorch(arguments.python, HERE / "pytorch_side.py", work, arguments.threads)
-    report = {**surroundings(arguments, pytorch), "rows": []}
+    lathe = lathe_side.Lathe(arguments.lathe, work, arguments.threads, arguments.clock)
+    pytorch = measure.PyTorch(arguments.python, HERE / "pytorch_side.py", work, arguments.threads, arguments.clock)
+    report = {**machine.surroundings(arguments.threads), "rounds": arguments.rounds,
+              "clock": arguments.clock, **pytorch.versions(), "rows": []}
     say = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     for name, some in arguments.cases.items():
         for case in some:
+            if arguments.eager and hasattr(case, "compiled"):
+                case = dataclasses.replace(case, compiled=False)
             if isinstance(case, cases.Sampling) and "transformers" not in report:
                 say(f"{name}: {case.title}: left out, there is no transformers")
                 continue
@@ -120,7 +112,7 @@ def main():
             raise SystemExit(f"scripts/bench_cpu.sh: {failure}") from failure
     print(f"{report['processor']}, {report['threads']} threads of {report['processors']}; {report['date']}, commit "
           f"{report['commit']}, PyTorch {report['pytorch']}, transformers {report.get('transformers', 'none')}; "
-          f"{report['rounds']} rounds; load average {report['load_before']:.1f} before, "
+          f"{report['rounds']} rounds, {report['clock']} time; load average {report['load_before']:.1f} before, "
           f"{report['load_after']:.1f} after\n")
     print_table(report["rows"])
     if arguments.json:
