@@ -7,7 +7,7 @@ build_packages=(
 )
 
 # clang-tidy comes from PyPI (scripts/lint.sh).
-test_packages=(libgtest-dev clang-format-14 python3 python3-venv curl strace)
+test_packages=(libgtest-dev clang-format-14 python3 python3-venv curl strace valgrind)
 
 # For scripts/fuzz.sh: libFuzzer comes with clang's runtime, and omp.h is clang's own.
 fuzz_packages=(clang-14 libclang-rt-14-dev libomp-dev)
