@@ -312,7 +312,7 @@ TEST_F(Saver, WritesNothingWhereACheckpointDoesNotFit) {
 
 // What could not be saved is not begun; of what leaves little room there is a word.
 TEST_F(Saver, ARunLooksForRoomBeforeItStarts) {
-  const test::SmallRuns runs(std::string(2000, 'x') + "y");
+  const test::SmallRuns runs(std::string(2000, 'x').append(1, 'y'));
   ASSERT_EQ(runs.train("room", {"--steps=2"}), 0);
   const std::string log = runs.file("room", "log.txt");
   EXPECT_EQ(log.find("bytes are free"), log.npos) << log;
