@@ -3,11 +3,11 @@
 build_packages=(
   g++ cmake ninja-build
   libfmt-dev libdnnl-dev ocl-icd-opencl-dev opencl-c-headers
-  nlohmann-json3-dev libtomlplusplus-dev libxxhash-dev libmd-dev libisal-dev
+  nlohmann-json3-dev libtomlplusplus-dev libxxhash-dev libmd-dev libisal-dev libopenmpi-dev
 )
 
 # clang-tidy comes from PyPI (scripts/lint.sh).
-test_packages=(libgtest-dev clang-format-14 python3 python3-venv curl strace valgrind)
+test_packages=(libgtest-dev clang-format-14 python3 python3-venv curl strace valgrind openmpi-bin)
 
 # For scripts/fuzz.sh: libFuzzer comes with clang's runtime, and omp.h is clang's own.
 fuzz_packages=(clang-14 libclang-rt-14-dev libomp-dev)

@@ -428,7 +428,7 @@ TEST(OpenCheckpoint, RefusesAStateThatCannotBe) {
   using State = nlohmann::ordered_json;
   const std::vector<StateChange> changes = {
       {[](State& s) { s["format"] = "other"; }, R"(format "other", must be "lathe checkpoint")"},
-      {[](State& s) { s["version"] = 3; }, "format version 3, this Lathe reads versions 1 to 2"},
+      {[](State& s) { s["version"] = 4; }, "format version 4, this Lathe reads versions 1 to 3"},
       {[](State& s) { s.erase("version"); }, R"(has no "version")"},
       {[](State& s) { s["model"] = 1; }, R"(has no "layers")"},
       {[](State& s) { s["model"]["heads"] = "1"; }, R"("heads" must be a whole number)"},
@@ -460,9 +460,9 @@ TEST(OpenCheckpoint, RefusesAStateThatCannotBe) {
   write_file_atomically(folder / "state.json", "[]\n");
   EXPECT_EQ(opening_error(folder),
             "exit 4: " + (folder / "state.json").string() + R"(: has no "format")");
-  fs::resize_file(folder / "state.json", 2'000'000);
+  fs::resize_file(folder / "state.json", 20'000'000);
   EXPECT_EQ(opening_error(folder), "exit 4: " + (folder / "state.json").string() +
-                                       ": 2000000 bytes, a checkpoint's has some hundred");
+                                       ": 20000000 bytes, a checkpoint's has some hundred");
 }
 
 TEST(OpenCheckpoint, RefusesAnEditedStateOrAFolderOfAnotherStep) {

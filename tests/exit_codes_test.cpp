@@ -209,7 +209,7 @@ TEST(ExitCodeTable, HelpListsIt) {
     EXPECT_NE(train.find(fmt::format("{} ", code)), std::string::npos) << code;
   }
   EXPECT_EQ(codes(),
-            (std::set<std::string>{"0", "1", "2", "3", "4", "5", "6", "7", "124", "128+N"}));
+            (std::set<std::string>{"0", "1", "2", "3", "4", "5", "6", "7", "8", "124", "128+N"}));
 }
 
 TEST(ExitCodeTable, DocsListIt) {

@@ -33,15 +33,15 @@ std::string lines_of_text() {
 }
 
 TEST(Duration, IsReadInSeconds) {
-  EXPECT_EQ(parse_duration("90"), 90);
-  EXPECT_EQ(parse_duration("0.25"), 0.25);
-  EXPECT_EQ(parse_duration("90s"), 90);
-  EXPECT_EQ(parse_duration("45m"), 2700);
-  EXPECT_EQ(parse_duration("3h55m"), 14100);
-  EXPECT_EQ(parse_duration("3h05m"), 11100);
-  EXPECT_EQ(parse_duration("2d"), 172800);
-  EXPECT_EQ(parse_duration("1d2h3m4s"), 93784);
-  EXPECT_EQ(parse_duration("1.5h"), 5400);
+  EXPECT_EQ(parse_duration("max-time", "90"), 90);
+  EXPECT_EQ(parse_duration("max-time", "0.25"), 0.25);
+  EXPECT_EQ(parse_duration("max-time", "90s"), 90);
+  EXPECT_EQ(parse_duration("max-time", "45m"), 2700);
+  EXPECT_EQ(parse_duration("max-time", "3h55m"), 14100);
+  EXPECT_EQ(parse_duration("max-time", "3h05m"), 11100);
+  EXPECT_EQ(parse_duration("max-time", "2d"), 172800);
+  EXPECT_EQ(parse_duration("max-time", "1d2h3m4s"), 93784);
+  EXPECT_EQ(parse_duration("max-time", "1.5h"), 5400);
 }
 
 TEST(Duration, IsRefusedInOneLine) {
@@ -51,7 +51,7 @@ TEST(Duration, IsRefusedInOneLine) {
                  fmt::format("--max-time {}: must be a time above 0, such as 3h55m, 90s or 1d12h "
                              "(d, h, m, s in this order), or a number of seconds",
                              *text == '\0' ? "''" : text),
-                 [&] { parse_duration(text); });
+                 [&] { parse_duration("max-time", text); });
   }
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lathe/backend.h"
+#include "lathe/communicator.h"
 #include "lathe/model_config.h"
 #include "lathe/safetensors.h"
 #include "lathe/step_guard.h"
@@ -64,9 +65,11 @@ struct SaveHooks {
 
 // Writes run_folder/checkpoints/step-%08d, replacing one of the same step, and removes what killed
 // runs left half-written. Returns what it could not remove, a line each. Error(storage): then every
-// earlier checkpoint is as it was.
+// earlier checkpoint is as it was. Each rank writes what it has of the tensors; the first one does
+// all else, and it fails on all ranks or on none.
 std::vector<std::string> save_checkpoint(const std::filesystem::path& run_folder,
-                                         const CheckpointData& data, const SaveHooks& hooks);
+                                         const CheckpointData& data, const SaveHooks& hooks,
+                                         Communicator& communicator = alone());
 // The same from a device's memory, through one small buffer.
 std::vector<std::string> save_checkpoint(const std::filesystem::path& run_folder, Backend& backend,
                                          const CheckpointData& data);

@@ -2,11 +2,14 @@
 // throws Error for everything that is the user's to mend.
 #pragma once
 
+#include "lathe/communicator.h"
 #include "lathe/options.h"
 
 namespace lathe {
 
 int train_command(const Options& options);
+// One rank's part of it, to the end: leaves the communicator.
+int train_as_rank(const Options& options, Communicator& communicator);
 int eval_command(const Options& options);
 int sample_command(const Options& options);
 int convert_command(const Options& options);

@@ -37,6 +37,7 @@ struct DataLoaderOptions {
   std::uint64_t seed;
   bool shuffle;
   std::int64_t rows_per_read;  // B
+  int rank = 0, ranks = 1;     // all together take `ranks` times B rows, rank after rank
 };
 
 class DataLoader {
@@ -45,31 +46,37 @@ class DataLoader {
   // needs of `files`.
   DataLoader(const TokenFiles& files, const DataLoaderOptions& options, DataPosition start);
 
-  // The next batch: tokens (B, T) and targets (B, T), which are the tokens that follow. After an
-  // epoch's last sequence comes the next epoch's first, in the same batch. Throws the Error(data)
-  // of TokenFiles::read_sequence, and again on every later call.
+  // The next batch of this rank: tokens (B, T) and targets (B, T), which are the tokens that
+  // follow. After an epoch's last sequence comes the next epoch's first, in the same batch. Throws
+  // the Error(data) of TokenFiles::read_sequence, and again on every later call.
   void next(std::span<std::int32_t> tokens, std::span<std::int32_t> targets);
 
-  // Behind what next() has given out, which is less than what has been read.
+  // Behind what next() has given out on all ranks, which is less than what has been read.
   DataPosition position() const { return position_; }
+
+  // Numbers in file order of the sequences that the last next() has given out.
+  const std::vector<std::int64_t>& sequences() const { return sequences_; }
 
   std::int64_t sequences_per_epoch() const { return order_.count; }
 
  private:
   struct Batch {
     std::vector<std::int32_t> tokens, targets;
+    std::vector<std::int64_t> sequences;
     DataPosition end;
   };
 
   Batch empty_batch() const;
   void read_ahead(const std::stop_token& stop, DataPosition start);
   void fill(Batch& batch, DataPosition start) const;
+  DataPosition after(DataPosition position, std::int64_t sequences) const;
 
   TokenFiles files_;
   SequenceTable table_;
   DataLoaderOptions options_;
   DataOrder order_;
   DataPosition position_;
+  std::vector<std::int64_t> sequences_;
 
   std::mutex mutex_;  // guards the three below
   std::condition_variable_any changed_;

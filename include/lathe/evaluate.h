@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "lathe/communicator.h"
 #include "lathe/model.h"
 #include "lathe/progress.h"
 #include "lathe/token_files.h"
@@ -23,9 +24,11 @@ struct Evaluation {
 inline constexpr std::int64_t kMostValidationTokens = 1'000'000;
 
 // Evaluates the first sequences of `files`, at most `tokens` (0: 1M) and at least one sequence. The
-// tokens are the same for any batch shape. Gives nothing when a stop signal comes meanwhile.
+// tokens are the same for any batch shape. Gives nothing when a stop signal comes meanwhile. Ranks
+// take turns with the batches: the result is that of one rank, bit for bit.
 std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens,
-                                   const Progress& progress = {});
+                                   const Progress& progress = {},
+                                   Communicator& communicator = alone());
 
 // How exactly `loss` is known, if the sequences are independent draws: the standard deviation of
 // their losses over the square root of their number. Nothing for a single sequence.

@@ -50,7 +50,8 @@ class InputFile {
 // A file to write to, one piece after another. Errors are Error(storage).
 class OutputFile {
  public:
-  enum class Mode { replace, append };
+  // update: what is there stays, and must be there.
+  enum class Mode { replace, append, update };
 
   explicit OutputFile(std::filesystem::path path, Mode mode = Mode::replace);
 
@@ -110,6 +111,8 @@ struct FileDigest {
 };
 
 FileDigest digest_file(const InputFile& file);  // reads all of it, piece by piece
+// Of `bytes` bytes from `begin` on.
+FileDigest digest_part(const InputFile& file, std::uint64_t begin, std::uint64_t bytes);
 
 std::string sha256(std::string_view bytes);  // 64 hexadecimal digits, as sha256sum prints them
 

@@ -16,6 +16,6 @@ struct Horizon {
 
 // `sequences`: training sequences of one epoch. One epoch when no horizon was given. --tokens is
 // rounded up to whole steps, --epochs down, so that no sequence is seen once more than asked.
-Horizon make_horizon(const Options& options, std::int64_t sequences);
+Horizon make_horizon(const Options& options, std::int64_t sequences, int ranks = 1);
 
 }  // namespace lathe

@@ -5,12 +5,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "lathe/arena.h"
 #include "lathe/backend.h"
 #include "lathe/model_config.h"
+#include "lathe/sharding.h"
 
 namespace lathe {
 
@@ -107,8 +109,12 @@ class Gpt2 {
   Tensor gradients() const;   // flat, (P) fp32
 
   // Forward, loss and backward of one micro-batch. `loss_scale` is 1 / (tokens per step): gradients
-  // are those of the step's mean loss. `accumulate` adds to gradients and loss_sum.
-  void forward_backward(const Batch& batch, float loss_scale, bool accumulate);
+  // are those of the step's mean loss. `accumulate` adds to gradients and loss_sum. `block_is_done`
+  // is told of each ParameterSpec::block when its gradients are whole, the last block first; what
+  // it does then comes between operations that go on.
+  using BlockIsDone = std::function<void(int block)>;
+  void forward_backward(const Batch& batch, float loss_scale, bool accumulate,
+                        const BlockIsDone& block_is_done = {});
 
   // Forward and losses alone; loss_sum is not touched.
   void forward(const Batch& batch);
@@ -134,7 +140,7 @@ class Gpt2 {
   };
 
   void load(const Batch& batch);
-  void run_micro_step(float loss_scale, bool accumulate);
+  void run_micro_step(float loss_scale, bool accumulate, const BlockIsDone& block_is_done);
   void forward_blocks(const Past& past);
   void forward_block(std::size_t layer, const Past& past);
   void attend(std::size_t layer, const Past& past);
@@ -158,9 +164,9 @@ class Gpt2 {
 // The parameter tensors within flat memory of one element per entry of parameter_specs.
 ModelParameters bind_parameters(const std::vector<ParameterSpec>& specs, const Tensor& memory);
 
-// Writes GPT-2's initial values into flat fp32 memory: a pure function of (seed, parameter's
-// place in specs, element), whatever the padding.
+// Writes GPT-2's initial values into fp32 memory, as far as their elements are there: a pure
+// function of (seed, parameter's place in specs, element), whatever the padding.
 void initialize_parameters(Backend& backend, const std::vector<ParameterSpec>& specs,
-                           const Tensor& memory, std::uint64_t seed);
+                           const Slices& memory, std::uint64_t seed);
 
 }  // namespace lathe

@@ -20,7 +20,11 @@ namespace lathe {
 // The parameters of a model under their names, without padding rows.
 std::vector<NamedTensor> model_tensors(const Gpt2& model);
 
-// m.NAME, v.NAME and, where the optimizer has its own, master.NAME of every parameter.
+// Of them what the optimizer of this rank updates.
+std::vector<NamedTensor> updated_model_tensors(const Gpt2& model, const AdamW& adamw);
+
+// m.NAME, v.NAME and, where the optimizer has its own, master.NAME of every parameter, as far as
+// this rank has them.
 std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw);
 
 // Fills the master weights with those of a file (--init-from) and publishes them. Errors:

@@ -77,7 +77,8 @@ struct Options {
   // Device
   std::string device;        // auto | cpu | cuda
   std::string precision;     // fp32 | bf16
-  std::int64_t threads = 0;  // 0: what this process may use
+  std::int64_t threads = 0;  // 0: what this process may use, or its share of that
+  std::string rank_timeout;  // parse_duration
   std::string recompute;     // none | block
   bool tf32 = false, graph = false;
   std::string gemm_tuning;    // on | off
@@ -147,8 +148,8 @@ struct StepRange {
 StepRange parse_step_range(const std::string& text);
 
 // Seconds of "3h55m": whole or broken numbers of d, h, m, s, or one of seconds. Throws Error(usage)
-// naming --max-time.
-double parse_duration(const std::string& text);
+// naming the option.
+double parse_duration(const std::string& option, const std::string& text);
 
 // The sizes of --model with --layers and so on in their place. vocab is 0 unless given: the data's.
 ModelConfig model_config(const Options& options);
@@ -158,7 +159,10 @@ bool uses_gpu(const Options& options);
 
 // The checks that need no data; fills seq_len, batch_tokens, precision and threads.
 // Throws Error(usage).
-void resolve(Options& options);
+struct Ranks {
+  int all = 1, on_this_machine = 1;
+};
+void resolve(Options& options, Ranks ranks = {});
 
 // A run's config.toml: every option that is set and saved. Reads back to the same values, bit for
 // bit, through --config.

@@ -63,6 +63,7 @@ struct RunFolderSpec {
   bool quiet;                          // nothing on stdout
   bool llmc_log;                       // main.log too
   bool tensorboard;                    // event files too
+  bool writes = true;                  // false: of a rank that leaves all this to the first one
 };
 
 class RunFolder {
@@ -78,9 +79,9 @@ class RunFolder {
   // Of tokens.json; none when there is none.
   static std::map<std::string, std::string> token_keys(const std::filesystem::path& folder);
 
-  // Makes the folder, or empties the run that it holds. A resumed run's metrics are cut after
-  // its step. `lock` is what lock() gave before the folder was looked at. Errors: storage,
-  // and usage where another process has made the folder since.
+  // Where it writes: makes the folder, or empties the run that it holds. A resumed run's metrics
+  // are cut after its step. `lock` is what lock() gave before the folder was looked at. Errors:
+  // storage, and usage where another process has made the folder since.
   RunFolder(const RunFolderSpec& spec, FolderLock lock);
   ~RunFolder();
 
@@ -114,7 +115,7 @@ class RunFolder {
   std::string find_unwritten();
 
  private:
-  void add(LineFile& file, const std::string& line);
+  void add(std::optional<LineFile>& file, const std::string& line);
   void add_metrics(const std::string& line);
   void write_soon(const std::filesystem::path& path, const std::string& text);
   void write_unwritten();
@@ -126,9 +127,8 @@ class RunFolder {
   std::filesystem::path folder_;
   FolderLock lock_;
   std::string config_hash_, started_;  // for result.json
-  bool quiet_;
-  LineFile metrics_, log_;
-  std::optional<LineFile> llmc_log_;
+  bool writes_, quiet_;
+  std::optional<LineFile> metrics_, log_, llmc_log_;
   std::unique_ptr<TensorBoardWriter> tensorboard_;
   std::map<std::filesystem::path, std::string> unwritten_;  // files as they are to be
   std::string problem_;                                     // with one of these

@@ -79,11 +79,12 @@ class SafetensorsWriter {
 };
 
 // A tensor to be saved or loaded: its memory on the device holds exactly the elements of `shape`,
-// which leaves out padding rows.
+// which leaves out padding rows, or some of them: those from `first` on that this rank has.
 struct NamedTensor {
   std::string name;
   std::vector<std::int64_t> shape;
   Tensor memory;
+  std::int64_t first = 0;
 };
 
 // The bytes of a piece of a tensor's memory, on the host; they last until the next call.
@@ -95,6 +96,19 @@ PieceReader download(Backend& backend);  // through one small buffer
 SafetensorsWriter write_tensors(const std::filesystem::path& path, const PieceReader& read,
                                 std::span<const NamedTensor> tensors,
                                 const std::map<std::string, std::string>& metadata);
+
+// A file that several ranks write: one begins it, with the header and as long as it will be, then
+// each writes what it has of the tensors to its place. Both sync. What they give back says what was
+// written: together all bytes, each once. Error(storage).
+struct FilePart {
+  std::uint64_t begin;
+  FileDigest digest;
+};
+FilePart begin_shared_file(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+                           const std::map<std::string, std::string>& metadata);
+std::vector<FilePart> write_shares(const std::filesystem::path& path, const PieceReader& read,
+                                   std::span<const NamedTensor> tensors,
+                                   const std::map<std::string, std::string>& metadata);
 
 // Bytes of the file that write_tensors() makes.
 std::uint64_t safetensors_bytes(std::span<const NamedTensor> tensors,

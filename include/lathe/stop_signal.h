@@ -39,6 +39,9 @@ int stop_exit_code();
 std::string stop_cause();   // for people: "signal 15", "--max-time"
 std::string stop_reason();  // for result.json: "signal", "max_time"
 
+// Another rank was asked, which would end with that code: from now on this process is asked too.
+void take_over_stop(int exit_code);
+
 // Error with the exit code of what asked to stop, if anything has: "WHAT: stopped by signal 15".
 void require_no_stop(const std::string& what);
 bool is_stop(const Error& error);  // whether it is one of these

@@ -52,6 +52,11 @@ void replace_in_two_steps(const fs::path& partial, const fs::path& final, const 
                           is_back ? "" : "; what was there is now " + removed.string()));
 }
 
+int flags_of(OutputFile::Mode mode) {
+  if (mode == OutputFile::Mode::update) return 0;
+  return O_CREAT | (mode == OutputFile::Mode::append ? O_APPEND : O_TRUNC);
+}
+
 }  // namespace
 
 FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
@@ -95,9 +100,10 @@ void InputFile::read(std::uint64_t offset, std::span<std::byte> to) const {
 }
 
 OutputFile::OutputFile(fs::path path, Mode mode)
-    : path_(std::move(path)),
-      file_(open_file(path_, O_WRONLY | O_CREAT | (mode == Mode::append ? O_APPEND : O_TRUNC))) {
-  if (file_.number() < 0) fail(ExitCode::storage, path_, "create");
+    : path_(std::move(path)), file_(open_file(path_, O_WRONLY | flags_of(mode))) {
+  if (file_.number() < 0) {
+    fail(ExitCode::storage, path_, mode == Mode::update ? "open" : "create");
+  }
 }
 
 void OutputFile::write(std::span<const std::byte> bytes) {
@@ -216,15 +222,19 @@ std::uint64_t Checksum::value() const {
 }
 
 FileDigest digest_file(const InputFile& file) {
+  return digest_part(file, 0, file.size());
+}
+
+FileDigest digest_part(const InputFile& file, std::uint64_t begin, std::uint64_t count) {
   Checksum checksum;
-  std::vector<std::byte> piece(std::min<std::uint64_t>(file.size(), kPiece));
-  for (std::uint64_t at = 0; at < file.size();) {
-    const auto bytes = std::span(piece).first(std::min<std::uint64_t>(file.size() - at, kPiece));
-    file.read(at, bytes);
+  std::vector<std::byte> piece(std::min<std::uint64_t>(count, kPiece));
+  for (std::uint64_t at = 0; at < count;) {
+    const auto bytes = std::span(piece).first(std::min<std::uint64_t>(count - at, kPiece));
+    file.read(begin + at, bytes);
     checksum.update(bytes);
     at += bytes.size();
   }
-  return {.bytes = file.size(), .xxh3 = checksum.value()};
+  return {.bytes = count, .xxh3 = checksum.value()};
 }
 
 std::string sha256(std::string_view bytes) {

@@ -188,7 +188,7 @@ int finish(SweepRecord& sweep, RecordFile& file) {
 int sweep_command(const Options& options) {
   const StopSignalWatch watch;
   stop_after(options.max_time.empty() ? std::numeric_limits<double>::infinity()
-                                      : parse_duration(options.max_time));
+                                      : parse_duration("max-time", options.max_time));
   const GridFile grid = read_grid_file(options.paths.front());
   check_folder(options.out);
   const std::vector<SweepRun> runs = make_sweep_runs(grid, options, process_environment());

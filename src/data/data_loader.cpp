@@ -52,6 +52,7 @@ void DataLoader::next(std::span<std::int32_t> tokens, std::span<std::int32_t> ta
   std::ranges::copy(ready_.tokens, tokens.begin());
   std::ranges::copy(ready_.targets, targets.begin());
   position_ = ready_.end;
+  sequences_ = ready_.sequences;
   is_ready_ = false;
   lock.unlock();
   changed_.notify_one();
@@ -61,6 +62,7 @@ DataLoader::Batch DataLoader::empty_batch() const {
   const auto size = static_cast<std::size_t>(options_.rows_per_read * options_.seq_len);
   return {.tokens = std::vector<std::int32_t>(size),
           .targets = std::vector<std::int32_t>(size),
+          .sequences = {},
           .end = {}};
 }
 
@@ -87,15 +89,24 @@ void DataLoader::read_ahead(const std::stop_token& stop, DataPosition start) {
 void DataLoader::fill(Batch& batch, DataPosition start) const {
   const auto T = static_cast<std::size_t>(options_.seq_len);
   std::vector<std::int32_t> sequence(T + 1);
-  batch.end = start;
-  for (std::size_t at = 0; at < batch.tokens.size(); at += T) {
-    table_.read(files_, sequence_at(order_, batch.end), sequence);
+  const std::int64_t rows = options_.rows_per_read;
+  batch.end = after(start, rows * options_.ranks);
+  batch.sequences.clear();
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const DataPosition position = after(start, rows * options_.rank + row);
+    const std::int64_t number = sequence_at(order_, position);
+    batch.sequences.push_back(number);
+    table_.read(files_, number, sequence);
+    const std::size_t at = static_cast<std::size_t>(row) * T;
     std::copy_n(sequence.begin(), T, batch.tokens.begin() + static_cast<std::ptrdiff_t>(at));
     std::copy_n(sequence.begin() + 1, T, batch.targets.begin() + static_cast<std::ptrdiff_t>(at));
-    if (++batch.end.sequence == static_cast<std::uint64_t>(order_.count)) {
-      batch.end = {.epoch = batch.end.epoch + 1, .sequence = 0};
-    }
   }
+}
+
+DataPosition DataLoader::after(DataPosition position, std::int64_t sequences) const {
+  const auto count = static_cast<std::uint64_t>(order_.count);
+  const std::uint64_t sequence = position.sequence + static_cast<std::uint64_t>(sequences);
+  return {.epoch = position.epoch + sequence / count, .sequence = sequence % count};
 }
 
 }  // namespace lathe

@@ -23,14 +23,19 @@ void read_batch(const TokenFiles& files, std::int64_t first, std::int64_t count,
 }  // namespace
 
 std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::int64_t tokens,
-                                   const Progress& progress) {
+                                   const Progress& progress, Communicator& communicator) {
   const std::int64_t T = model.options().seq_len, B = model.options().micro_batch;
   const std::int64_t wanted = (tokens > 0 ? tokens : kMostValidationTokens) / T;
   const std::int64_t sequences = std::min(files.sequences(T), std::max<std::int64_t>(1, wanted));
   std::vector<std::int32_t> inputs(static_cast<std::size_t>(B * T)), targets(inputs.size());
-  Evaluation result{.loss = 0, .tokens = sequences * T, .sequence_losses = {}};
-  for (std::int64_t first = 0; first < sequences; first += B) {
-    if (is_stop_requested()) return std::nullopt;
+  Evaluation result{.loss = 0,
+                    .tokens = sequences * T,
+                    .sequence_losses = std::vector<double>(static_cast<std::size_t>(sequences))};
+  bool is_stopped = false;
+  for (std::int64_t first = communicator.rank() * B; first < sequences;
+       first += communicator.size() * B) {
+    is_stopped = is_stop_requested();
+    if (is_stopped) break;
     const std::int64_t count = std::min(B, sequences - first);
     read_batch(files, first, count, T, inputs, targets);
     const auto size = static_cast<std::size_t>(count * T);
@@ -41,10 +46,13 @@ std::optional<Evaluation> evaluate(Gpt2& model, const TokenFiles& files, std::in
     const std::vector<float> losses = model.losses();
     for (std::int64_t b = 0; b < count; ++b) {
       const auto begin = losses.begin() + b * T;
-      result.sequence_losses.push_back(std::accumulate(begin, begin + T, 0.0));
+      result.sequence_losses[static_cast<std::size_t>(first + b)] =
+          std::accumulate(begin, begin + T, 0.0);
     }
     if (progress) progress(first + count, sequences);
   }
+  if (communicator.any(is_stopped)) return std::nullopt;
+  communicator.sum(result.sequence_losses);  // each is 0 on all ranks but one
   result.loss = std::accumulate(result.sequence_losses.begin(), result.sequence_losses.end(), 0.0) /
                 static_cast<double>(result.tokens);
   return result;

@@ -52,23 +52,30 @@ void Gpt2::load(const Batch& batch) {
   if (!batch.targets.empty()) backend_.upload(activations_.targets, batch.targets.data());
 }
 
-void Gpt2::forward_backward(const Batch& batch, float loss_scale, bool accumulate) {
+void Gpt2::forward_backward(const Batch& batch, float loss_scale, bool accumulate,
+                            const BlockIsDone& block_is_done) {
   load(batch);
+  if (block_is_done) return run_micro_step(loss_scale, accumulate, block_is_done);
   const std::string key = fmt::format("{} x {}, scale {:a}{}", batch_, time_, loss_scale,
                                       accumulate ? ", accumulate" : "");
-  recorder_->run(key, [&] { run_micro_step(loss_scale, accumulate); });
+  recorder_->run(key, [&] { run_micro_step(loss_scale, accumulate, {}); });
 }
 
-void Gpt2::run_micro_step(float loss_scale, bool accumulate) {
+void Gpt2::run_micro_step(float loss_scale, bool accumulate, const BlockIsDone& block_is_done) {
+  const auto tell = [&](int block) {
+    if (block_is_done) block_is_done(block);
+  };
   forward_blocks({});
   head_forward_backward(loss_scale, accumulate);
   backend_.run(
       Sum{.out = activations_.loss_sum, .x = activations_.losses, .accumulate = accumulate});
   const auto L = static_cast<std::size_t>(config_.layers);
+  tell(static_cast<int>(L));
   for (std::size_t layer = L; layer-- > 0;) {
     // The last block's activations are still in the shared memory.
     if (options_.recompute == Recompute::block && layer + 1 < L) forward_block(layer, {});
     backward_block(layer, accumulate);
+    tell(static_cast<int>(layer));
   }
   backend_.run(
       EmbeddingBackward{.d_token_table = gradients_.token_embedding,
@@ -76,6 +83,7 @@ void Gpt2::run_micro_step(float loss_scale, bool accumulate) {
                         .d_out = activations_.d_residual.view({batch_, time_, config_.channels}),
                         .tokens = activations_.tokens,
                         .accumulate = accumulate});
+  tell(-1);
 }
 
 void Gpt2::forward(const Batch& batch) {

@@ -137,7 +137,7 @@ ModelParameters bind_parameters(const std::vector<ParameterSpec>& specs, const T
 }
 
 void initialize_parameters(Backend& backend, const std::vector<ParameterSpec>& specs,
-                           const Tensor& memory, std::uint64_t seed) {
+                           const Slices& memory, std::uint64_t seed) {
   constexpr std::int64_t kChunk = 1 << 20;  // elements made at a time
   const auto threads = static_cast<std::int64_t>(available_threads());
   std::vector<float> values(kChunk);
@@ -156,7 +156,11 @@ void initialize_parameters(Backend& backend, const std::vector<ParameterSpec>& s
               [&, first, part] { initial_values(spec, index, seed, begin + first, part); });
         }
       }
-      backend.upload(memory.slice(spec.offset + begin, count), values.data());
+      const std::int64_t first_element = spec.offset + begin;
+      memory.for_each_piece(first_element, first_element + count,
+                            [&](std::int64_t element, const Tensor& piece) {
+                              backend.upload(piece, values.data() + (element - first_element));
+                            });
     }
   }
 }

@@ -14,19 +14,24 @@
 namespace lathe {
 namespace {
 
-// The elements of each parameter in flat `memory`, named `prefix` + parameter.
-void append_tensors(std::vector<NamedTensor>& tensors, const Gpt2& model, const Tensor& memory,
+// The elements of each parameter that are in `memory`, named `prefix` + parameter.
+void append_tensors(std::vector<NamedTensor>& tensors, const Gpt2& model, const Slices& memory,
                     const std::string& prefix) {
   for (const ParameterSpec& spec : model.specs()) {
-    tensors.push_back({.name = prefix + spec.name,
-                       .shape = spec.shape,
-                       .memory = memory.slice(spec.offset, spec.count())});
+    NamedTensor& tensor = tensors.emplace_back(NamedTensor{
+        .name = prefix + spec.name, .shape = spec.shape, .memory = memory.memory().slice(0, 0)});
+    // A rank's elements of a parameter, which is in one bucket, lie side by side.
+    memory.for_each_piece(spec.offset, spec.offset + spec.count(),
+                          [&](std::int64_t element, const Tensor& piece) {
+                            tensor.first = element - spec.offset;
+                            tensor.memory = piece;
+                          });
   }
 }
 
-// Fills flat memory, laid out by `specs`, piece by piece.
+// Fills memory of parameters, as far as their elements are there, piece by piece.
 void load_parameters(const ModelSource& source, Backend& backend,
-                     const std::vector<ParameterSpec>& specs, const Tensor& memory) {
+                     const std::vector<ParameterSpec>& specs, const Slices& memory) {
   for (const ParameterSpec& spec : specs) {
     const std::int64_t row = spec.count() / spec.shape[0];
     require_no_stop(source.info().path.string());
@@ -34,7 +39,11 @@ void load_parameters(const ModelSource& source, Backend& backend,
       std::vector<std::byte> host(
           static_cast<std::size_t>(rows.elements() * size_of(memory.type())));
       source.read(rows, memory.type(), host);
-      backend.upload(memory.slice(spec.offset + rows.first * row, rows.elements()), host.data());
+      const std::int64_t begin = spec.offset + rows.first * row;
+      memory.for_each_piece(
+          begin, begin + rows.elements(), [&](std::int64_t element, const Tensor& piece) {
+            backend.upload(piece, host.data() + (element - begin) * size_of(memory.type()));
+          });
     });
   }
 }
@@ -91,11 +100,28 @@ std::vector<NamedTensor> model_tensors(const Gpt2& model) {
   return tensors;
 }
 
+std::vector<NamedTensor> updated_model_tensors(const Gpt2& model, const AdamW& adamw) {
+  std::vector<NamedTensor> tensors = model_tensors(model);
+  for (NamedTensor& tensor : tensors) {
+    const ParameterSpec& spec = model.specs()[static_cast<std::size_t>(&tensor - tensors.data())];
+    const Tensor whole = tensor.memory;
+    tensor.memory = whole.slice(0, 0);
+    for (const ElementRange& range : adamw.owned()) {
+      const std::int64_t begin = std::max(range.begin - spec.offset, std::int64_t{0});
+      const std::int64_t end = std::min(range.end - spec.offset, spec.count());
+      if (begin >= end) continue;
+      tensor.first = begin;
+      tensor.memory = whole.slice(begin, end - begin);
+    }
+  }
+  return tensors;
+}
+
 std::vector<NamedTensor> optimizer_tensors(const Gpt2& model, const AdamW& adamw) {
   std::vector<NamedTensor> tensors;
-  append_tensors(tensors, model, adamw.m(), "m.");
-  append_tensors(tensors, model, adamw.v(), "v.");
-  if (adamw.has_own_master()) append_tensors(tensors, model, adamw.master(), "master.");
+  append_tensors(tensors, model, adamw.slices_of(adamw.m()), "m.");
+  append_tensors(tensors, model, adamw.slices_of(adamw.v()), "v.");
+  if (adamw.has_own_master()) append_tensors(tensors, model, adamw.master_slices(), "master.");
   return tensors;
 }
 
@@ -104,7 +130,7 @@ void initialize_from(const ModelSource& source, Backend& backend, const Gpt2& mo
     throw Error(ExitCode::checkpoint, fmt::format("{}: holds a model of other sizes than the run's",
                                                   source.info().path.string()));
   }
-  load_parameters(source, backend, model.specs(), adamw.master());
+  load_parameters(source, backend, model.specs(), adamw.master_slices());
   adamw.publish_master();
 }
 

@@ -125,11 +125,16 @@ Header make_header(std::span<const TensorEntry> tensors,
   return {.text = std::move(text), .data_bytes = static_cast<std::uint64_t>(end)};
 }
 
-std::vector<TensorEntry> entries_of(std::span<const NamedTensor> tensors) {
+// What a rank has of each tensor.
+enum class Has { all, a_share };
+
+std::vector<TensorEntry> entries_of(std::span<const NamedTensor> tensors, Has has) {
   std::vector<TensorEntry> entries;
-  for (const auto& [name, shape, memory] : tensors) {
+  for (const auto& [name, shape, memory, first] : tensors) {
     entries.push_back({.name = name, .type = memory.type(), .shape = shape});
-    if (bytes_of(stored_type(memory.type()), shape) == memory.bytes()) continue;
+    const std::int64_t whole = bytes_of(stored_type(memory.type()), shape).value_or(-1);
+    const std::int64_t end = first * size_of(memory.type()) + memory.bytes();
+    if (first >= 0 && (has == Has::all ? first == 0 && end == whole : end <= whole)) continue;
     throw Error(ExitCode::internal, fmt::format("[safetensors] {} {} is not its memory's {} bytes",
                                                 name, shape_string(shape), memory.bytes()));
   }
@@ -297,7 +302,7 @@ PieceReader download(Backend& backend) {
 SafetensorsWriter write_tensors(const std::filesystem::path& path, const PieceReader& read,
                                 std::span<const NamedTensor> tensors,
                                 const std::map<std::string, std::string>& metadata) {
-  SafetensorsWriter writer(path, entries_of(tensors), metadata);
+  SafetensorsWriter writer(path, entries_of(tensors, Has::all), metadata);
   for (const NamedTensor& tensor : tensors) {
     for_each_piece(tensor.memory,
                    [&](const Tensor& piece, std::int64_t) { writer.append(read(piece)); });
@@ -305,9 +310,58 @@ SafetensorsWriter write_tensors(const std::filesystem::path& path, const PieceRe
   return writer;
 }
 
+FilePart begin_shared_file(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+                           const std::map<std::string, std::string>& metadata) {
+  const Header header = make_header(entries_of(tensors, Has::a_share), metadata);
+  OutputFile file(path);
+  Checksum checksum;
+  const auto write = [&](std::span<const std::byte> bytes) {
+    file.write(bytes);
+    checksum.update(bytes);
+  };
+  write(store_little_endian(header.text.size()));
+  write(std::as_bytes(std::span(header.text)));
+  const std::uint64_t bytes = file.size();
+  file.truncate(bytes + header.data_bytes);
+  file.sync();
+  file.close();
+  return {.begin = 0, .digest = {.bytes = bytes, .xxh3 = checksum.value()}};
+}
+
+std::vector<FilePart> write_shares(const std::filesystem::path& path, const PieceReader& read,
+                                   std::span<const NamedTensor> tensors,
+                                   const std::map<std::string, std::string>& metadata) {
+  OutputFile file(path, OutputFile::Mode::update);
+  std::vector<FilePart> parts;
+  Checksum checksum;  // of the last part
+  std::uint64_t tensor_begin =
+      kLengthBytes + make_header(entries_of(tensors, Has::a_share), metadata).text.size();
+  for (const NamedTensor& tensor : tensors) {
+    const std::int64_t size = size_of(tensor.memory.type());
+    for_each_piece(tensor.memory, [&](const Tensor& piece, std::int64_t first) {
+      const std::span<const std::byte> bytes = read(piece);
+      const std::uint64_t at =
+          tensor_begin + static_cast<std::uint64_t>((tensor.first + first) * size);
+      if (parts.empty() || parts.back().begin + parts.back().digest.bytes != at) {
+        checksum = Checksum();
+        parts.push_back({.begin = at, .digest = {}});
+      }
+      file.write_at(at, bytes);
+      checksum.update(bytes);
+      FileDigest& digest = parts.back().digest;
+      digest = {.bytes = digest.bytes + bytes.size(), .xxh3 = checksum.value()};
+    });
+    tensor_begin += static_cast<std::uint64_t>(
+        bytes_of(stored_type(tensor.memory.type()), tensor.shape).value());
+  }
+  file.sync();
+  file.close();
+  return parts;
+}
+
 std::uint64_t safetensors_bytes(std::span<const NamedTensor> tensors,
                                 const std::map<std::string, std::string>& metadata) {
-  const Header header = make_header(entries_of(tensors), metadata);
+  const Header header = make_header(entries_of(tensors, Has::a_share), metadata);
   return kLengthBytes + header.text.size() + header.data_bytes;
 }
 
@@ -337,7 +391,8 @@ void load_tensor(const SafetensorsReader& reader, Backend& backend, const NamedT
   for_each_piece(to.memory, [&](const Tensor& piece, std::int64_t first) {
     const auto from =
         std::span(stored).first(static_cast<std::size_t>(piece.count() * size_of(info->type)));
-    reader.read(*info, static_cast<std::uint64_t>(first * size_of(info->type)), from);
+    const std::int64_t element = to.first + first;
+    reader.read(*info, static_cast<std::uint64_t>(element * size_of(info->type)), from);
     convert_elements(info->type, from, target, converted);
     backend.upload(piece, converted.data());
   });

@@ -16,12 +16,12 @@ constexpr double kMost = 1e9;
 
 }  // namespace
 
-double parse_duration(const std::string& text) {
+double parse_duration(const std::string& option, const std::string& text) {
   const auto refuse = [&] {
     throw Error(ExitCode::usage,
-                fmt::format("--max-time {}: must be a time above 0, such as 3h55m, 90s or 1d12h "
+                fmt::format("--{} {}: must be a time above 0, such as 3h55m, 90s or 1d12h "
                             "(d, h, m, s in this order), or a number of seconds",
-                            on_one_line(text)));
+                            option, on_one_line(text)));
   };
   double seconds = 0;
   std::size_t next_unit = 0;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <thread>
 
 #include "base/file_kind.h"
 #include "lathe/backend.h"
@@ -354,9 +355,10 @@ bool uses_gpu(const Options& options) {
 
 namespace {
 
-// A step has whole micro-batches on every rank.
-void resolve_batch(Options& options) {
-  const std::int64_t ranks = rank_grid(options).ranks();
+// A step has whole micro-batches on every rank, and its tokens do not depend on the number of
+// ranks.
+void resolve_batch(Options& options, int started) {
+  const std::int64_t ranks = std::max<std::int64_t>(started, rank_grid(options).ranks());
   const std::int64_t micro_tokens = options.micro_batch * options.seq_len;
   const std::int64_t least = micro_tokens * ranks;
   if (options.batch_tokens == 0) options.batch_tokens = least;
@@ -372,9 +374,16 @@ void resolve_batch(Options& options) {
                   ranks == 1 ? "" : fmt::format(" x {} ranks", ranks), nearest));
 }
 
+// Ranks are often bound to cores of their own, and then may use fewer than there are for each.
+std::int64_t threads_of_rank(int ranks_on_this_machine) {
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  const int share = std::max(1, cores / ranks_on_this_machine);
+  return ranks_on_this_machine == 1 ? available_threads() : std::min(available_threads(), share);
+}
+
 }  // namespace
 
-void resolve(Options& options) {
+void resolve(Options& options, Ranks ranks) {
   ModelConfig model = model_config(options);
   model.vocab = std::max<std::int64_t>(model.vocab, 1);  // else the data's
   validate(model);
@@ -385,10 +394,11 @@ void resolve(Options& options) {
     usage_error(fmt::format("--seq-len {}: must be at most the model's --context {}",
                             options.seq_len, model.context));
   }
-  resolve_batch(options);
+  resolve_batch(options, ranks.all);
   if (options.precision.empty()) options.precision = uses_gpu(options) ? "bf16" : "fp32";
-  if (options.threads == 0) options.threads = available_threads();
-  if (!options.max_time.empty()) parse_duration(options.max_time);
+  if (options.threads == 0) options.threads = threads_of_rank(ranks.on_this_machine);
+  if (!options.max_time.empty()) parse_duration("max-time", options.max_time);
+  parse_duration("rank-timeout", options.rank_timeout);
   for (const std::string& rule : options.stop_if) parse_stop_rule(rule);
   if (!options.profile_steps.empty()) {
     parse_step_range(options.profile_steps);

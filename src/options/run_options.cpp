@@ -183,7 +183,17 @@ constexpr OptionSpec kOptions[] = {
      .integers = {.least = 1, .most = 1024},
      .group = device,
      .commands = kModels | kLoading | kReadingText,
-     .help = "CPU threads; no result depends on it. Without it, all that the process may use"},
+     .help = "CPU threads; no result depends on it. Without it, all that the process may use, or "
+             "its share among ranks"},
+    {.name = "rank-timeout",
+     .member = &Options::rank_timeout,
+     .value = "TIME",
+     .initial = "10m",
+     .group = device,
+     .commands = kTrain,
+     .on_resume = may_change,
+     .help = "Under mpirun or srun, how long another rank may keep this one waiting before the run "
+             "ends, with exit code 8"},
     {.name = "recompute",
      .member = &Options::recompute,
      .choices = "none|block",

@@ -42,12 +42,13 @@ void follow_up(const std::filesystem::path& run_folder, std::int64_t step,
   }
 }
 
-// Why a save failed, in words. Rethrows what is a defect and no fault of the storage.
+// Why a save failed, in words. Rethrows what is no fault of the storage: a defect, or a rank that
+// has gone.
 std::string reason_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const Error& refused) {
-    if (refused.code() == ExitCode::internal) throw;
+    if (refused.code() == ExitCode::internal || refused.code() == ExitCode::peer) throw;
     return refused.what();
   } catch (const std::bad_alloc&) {
     return "out of memory";
@@ -64,18 +65,20 @@ void sleep_until(double time) {
 
 CheckpointSaver::CheckpointSaver(Backend& backend, const SaverSpec& spec,
                                  std::function<CheckpointData()> collect,
-                                 std::function<void(const std::string&)> say)
+                                 std::function<void(const std::string&)> say,
+                                 Communicator& communicator)
     : backend_(backend),
       spec_(spec),
       collect_(std::move(collect)),
       say_(std::move(say)),
+      communicator_(communicator),
       saved_step_(spec.saved_step) {
   const std::int64_t bytes =
       memory_bytes(spec_.background, backend_.memory().has_value(), bytes_of(collect_()));
   if (bytes > 0) {
     host_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(bytes));
   }
-  if (spec_.background) thread_.emplace();
+  if (spec_.background && communicator_.is_alone()) thread_.emplace();
 }
 
 std::int64_t CheckpointSaver::memory_bytes(bool background, bool has_own_memory,
@@ -94,7 +97,7 @@ void CheckpointSaver::follow() {
   if (thread_) {
     if (const auto outcome = thread_->poll()) take(*outcome);
   }
-  if (retry_at_ && now() >= *retry_at_) start(collect_());
+  if (retry_at_ && communicator_.any(now() >= *retry_at_)) start(collect_());
 }
 
 void CheckpointSaver::before_update() {
@@ -113,20 +116,20 @@ void CheckpointSaver::finish() {
   std::optional<double> give_up_at;
   const std::int64_t step = collect_().state.step;
   while (saved_step_ != step) {
-    if (is_stop_requested() && !give_up_at) {
+    if (communicator_.any(is_stop_requested()) && !give_up_at) {
       give_up_at = now() + spec_.stop_seconds;
       retry_at_.reset();
     }
     if (retry_at_ && give_up_at) {
       *retry_at_ = std::min({*retry_at_, now() + kWaitAfterStop, *give_up_at});
     }
-    if (retry_at_ && now() < *retry_at_) {
+    if (retry_at_ && communicator_.any(now() < *retry_at_)) {
       sleep_until(*retry_at_);
       continue;
     }
     start(collect_());
     wait();
-    if (retry_at_ && give_up_at && now() >= *give_up_at) {
+    if (retry_at_ && give_up_at && communicator_.any(now() >= *give_up_at)) {
       throw Error(ExitCode::storage, fmt::format("step {} is not saved: {}", step, last_reason_));
     }
   }
@@ -176,8 +179,11 @@ std::vector<std::string> CheckpointSaver::write(const CheckpointData& data,
                              reading.reset();
                              all_read();
                            },
-                       .before_commit = [this] { std::ranges::for_each(spec_.logs, sync_file); }});
-  follow_up(spec_.run_folder, data.state.step, retention, remarks);
+                       .before_commit = [this] { std::ranges::for_each(spec_.logs, sync_file); }},
+                      communicator_);
+  if (communicator_.is_first()) {
+    follow_up(spec_.run_folder, data.state.step, retention, remarks);
+  }
   return remarks;
 }
 

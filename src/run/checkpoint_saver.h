@@ -31,13 +31,15 @@ struct SaverSpec {
   Trace* trace = nullptr;
 };
 
-// Every call comes from the thread that trains.
+// Every call comes from the thread that trains. Several ranks call together, and save while they
+// wait.
 class CheckpointSaver {
  public:
   // `collect` gives the state of now; its tensors must be the same memory every time. `say` tells
   // the user.
   CheckpointSaver(Backend& backend, const SaverSpec& spec, std::function<CheckpointData()> collect,
-                  std::function<void(const std::string&)> say);
+                  std::function<void(const std::string&)> say,
+                  Communicator& communicator = alone());
 
   // Bytes of host memory that a save in the background takes of a model whose checkpoint has
   // `checkpoint_bytes`: on a device with memory of its own all of them, where the host computes
@@ -80,6 +82,7 @@ class CheckpointSaver {
   SaverSpec spec_;
   std::function<CheckpointData()> collect_;
   std::function<void(const std::string&)> say_;
+  Communicator& communicator_;
   std::unique_ptr<std::byte[]> host_;  // a checkpoint's tensors, of a device with memory of its own
   std::int64_t saved_step_, running_step_ = -1;
   std::int64_t failed_saves_ = 0, failures_in_a_row_ = 0;

@@ -19,8 +19,9 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr std::string_view kFormat = "lathe checkpoint";
-constexpr std::uint64_t kVersion = 2;
-constexpr std::uint64_t kMostBytes = 1 << 20;
+constexpr std::uint64_t kVersion = 3;         // the newest; with parts of files
+constexpr std::uint64_t kVersionOfWhole = 2;  // without
+constexpr std::uint64_t kMostBytes = 1 << 24;
 
 std::uint64_t checksum_of(std::string_view text) {
   Checksum checksum;
@@ -31,6 +32,21 @@ std::uint64_t checksum_of(std::string_view text) {
 // Checksums are text: a JSON number of 64 bits is more than many readers keep.
 std::string checksum_text(std::uint64_t checksum) {
   return fmt::format("{:016x}", checksum);
+}
+
+ordered_json digest_json(const FileDigest& digest) {
+  return {{"bytes", digest.bytes}, {"xxh3", checksum_text(digest.xxh3)}};
+}
+
+ordered_json digests_json(const std::vector<FileDigest>& parts) {
+  if (parts.size() == 1) return digest_json(parts.front());
+  ordered_json digests = {{"bytes", bytes_of(parts)}};
+  for (const FileDigest& part : parts) digests["parts"].push_back(digest_json(part));
+  return digests;
+}
+
+bool has_parts(const CheckpointState& state) {
+  return std::ranges::any_of(state.files, [](const auto& file) { return file.second.size() > 1; });
 }
 
 // What follows `lines` in a file that is whole.
@@ -94,8 +110,20 @@ class StateReader {
     if (!value.is_string()) refuse(fmt::format("\"{}\" must be a string", name));
     to = value.get<std::string>();
   }
-  void read(const json& object, const char* name, FileDigest& to) const {
+  void read(const json& object, const char* name, std::vector<FileDigest>& to) const {
     const json& value = at(object, name);
+    if (!value.is_object() || !value.contains("parts"))
+      return read_digest(value, to.emplace_back());
+    std::uint64_t bytes = 0;
+    read(value, "bytes", bytes);
+    const json& parts = value.at("parts");
+    if (!parts.is_array() || parts.empty()) refuse("\"parts\" must be a list");
+    for (const json& part : parts) read_digest(part, to.emplace_back());
+    if (bytes_of(to) == bytes) return;
+    refuse(
+        fmt::format("the parts of \"{}\" have {} bytes, the file {}", name, bytes_of(to), bytes));
+  }
+  void read_digest(const json& value, FileDigest& to) const {
     std::string checksum;
     read(value, "bytes", to.bytes);
     read(value, "xxh3", checksum);
@@ -167,6 +195,12 @@ void validate_content(const StateReader& reader, const CheckpointState& state) {
 
 }  // namespace
 
+std::uint64_t bytes_of(const std::vector<FileDigest>& parts) {
+  std::uint64_t bytes = 0;
+  for (const FileDigest& part : parts) bytes += part.bytes;
+  return bytes;
+}
+
 std::string usable_tokenizer(const std::string& name, const std::filesystem::path& folder) {
   return name.find('/') == name.npos ? name : (folder / name).string();
 }
@@ -185,15 +219,13 @@ std::map<std::string, std::string> model_metadata(const ModelConfig& config,
 std::string state_to_text(const CheckpointState& state) {
   ordered_json root;
   root["format"] = kFormat;
-  root["version"] = kVersion;
+  root["version"] = has_parts(state) ? kVersion : kVersionOfWhole;
   root["model"] = to_json(state.config);
   root["precision"] = state.precision;
   root["tokenizer"] = state.tokenizer;
   root["state"] = to_json(state.train);
   if (!state.plans.empty()) root["plans"] = state.plans;
-  for (const auto& [name, digest] : state.files) {
-    root["files"][name] = {{"bytes", digest.bytes}, {"xxh3", checksum_text(digest.xxh3)}};
-  }
+  for (const auto& [name, parts] : state.files) root["files"][name] = digests_json(parts);
   std::string text = root.dump(2);
   text.resize(text.rfind("\n}"));
   return text + last_lines(text);

@@ -22,9 +22,13 @@ struct CheckpointState {
   ModelConfig config;
   std::string precision, tokenizer;
   TrainState train;
-  std::string plans;                        // of the device; "" on a CPU
-  std::map<std::string, FileDigest> files;  // all but state.json itself
+  std::string plans;  // of the device; "" on a CPU
+  // Of all but state.json itself, the digests of the file's parts, one after another: one, or as
+  // many as ranks have written.
+  std::map<std::string, std::vector<FileDigest>> files;
 };
+
+std::uint64_t bytes_of(const std::vector<FileDigest>& parts);
 
 std::string state_to_text(const CheckpointState& state);
 CheckpointState read_state(const std::filesystem::path& path);  // Error(checkpoint)

@@ -22,7 +22,7 @@ bool looks_whole(const fs::path& checkpoint) {
     const CheckpointState state = read_state(checkpoint / kStateFile);
     return std::ranges::all_of(state.files, [&](const auto& file) {
       std::error_code ignored;
-      return fs::file_size(checkpoint / file.first, ignored) == file.second.bytes;
+      return fs::file_size(checkpoint / file.first, ignored) == bytes_of(file.second);
     });
   } catch (const Error&) {
     return false;

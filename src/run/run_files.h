@@ -9,6 +9,7 @@
 namespace lathe {
 
 inline constexpr const char* kConfigFile = "config.toml";
+inline constexpr const char* kRankLogPrefix = "rank-";  // rank-0003.log
 inline constexpr const char* kMetricsFile = "metrics.jsonl";
 inline constexpr const char* kResultFile = "result.json";
 inline constexpr const char* kSessionFile = "env.json";

@@ -66,6 +66,16 @@ void remove_run(const fs::path& folder) {
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
   }
+  std::vector<fs::path> rank_logs;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kRankLogPrefix) && name.ends_with(".log")) rank_logs.push_back(entry);
+  }
+  for (const fs::path& path : rank_logs) {
+    std::error_code error;
+    fs::remove(path, error);
+    if (error) fail_storage(path, error);
+  }
 }
 
 // The step of a line of metrics.jsonl; nullopt for what is none.
@@ -172,12 +182,14 @@ FolderLock RunFolder::lock(const fs::path& folder) {
 
 RunFolder::RunFolder(const RunFolderSpec& spec, FolderLock lock)
     : folder_(spec.folder),
-      lock_(lock_folder(folder_, std::move(lock))),
+      lock_(spec.writes ? lock_folder(folder_, std::move(lock)) : FolderLock()),
       config_hash_(hash_of(spec.config)),
       started_(utc_now()),
-      quiet_(spec.quiet),
-      metrics_(prepared(spec) / kMetricsFile),
-      log_(folder_ / kLog) {
+      writes_(spec.writes),
+      quiet_(spec.quiet) {
+  if (!writes_) return;
+  metrics_.emplace(prepared(spec) / kMetricsFile);
+  log_.emplace(folder_ / kLog);
   if (spec.llmc_log) llmc_log_.emplace(folder_ / kLlmcLog);
   if (spec.tensorboard) tensorboard_ = std::make_unique<TensorBoardWriter>(folder_ / kTensorBoard);
 }
@@ -190,6 +202,7 @@ std::vector<fs::path> RunFolder::metrics_files() const {
 
 // A run that result.json calls finished is not gone on with: what it has measured must be there.
 void RunFolder::sync_metrics() {
+  if (!writes_) return;
   try {
     std::ranges::for_each(metrics_files(), sync_file);
   } catch (const Error& error) {
@@ -212,7 +225,7 @@ std::map<std::string, std::string> RunFolder::token_keys(const fs::path& folder)
 }
 
 void RunFolder::write_token_keys(const std::map<std::string, std::string>& keys) {
-  if (!keys.empty())
+  if (writes_ && !keys.empty())
     write_file_atomically(folder_ / kTokenKeysFile, nlohmann::ordered_json(keys).dump(2) + "\n");
 }
 
@@ -229,7 +242,8 @@ void RunFolder::write_sample(std::int64_t step, const std::string& text) {
 }
 
 void RunFolder::go_back_to(const ResumedStep& step) {
-  metrics_.cut([&](std::string_view line) { return is_until(line, step); });
+  if (!writes_) return;
+  metrics_->cut([&](std::string_view line) { return is_until(line, step); });
   if (llmc_log_) llmc_log_->cut([&](std::string_view line) { return is_llmc_until(line, step); });
   restart_tensorboard(step.step);
 }
@@ -242,16 +256,16 @@ void RunFolder::training(const StepMetrics& m) {
                                  {"perf/tokens_per_second", m.tokens_per_second}};
   if (m.skipped) line["train/skipped"] = true;
   add_metrics(line.dump());
-  if (llmc_log_) add(*llmc_log_, llmc_training_line(m));
+  add(llmc_log_, llmc_training_line(m));
 }
 
 void RunFolder::validation(std::int64_t step, double loss) {
   metrics(step, {{"val/loss", loss}});
-  if (llmc_log_) add(*llmc_log_, llmc_validation_line(step, loss));
+  add(llmc_log_, llmc_validation_line(step, loss));
 }
 
 void RunFolder::main_accuracy(std::int64_t step, double accuracy) {
-  if (llmc_log_) add(*llmc_log_, llmc_accuracy_line(step, accuracy));
+  add(llmc_log_, llmc_accuracy_line(step, accuracy));
 }
 
 // TensorBoard is told again what is kept of that step, and of all before it where no session has
@@ -305,20 +319,23 @@ void RunFolder::say(const std::string& line) {
 }
 
 void RunFolder::announce(const std::string& line) {
+  if (!writes_) return;
   add(log_, line + "\n");
   const bool is_out = std::fputs((line + "\n").c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
   if (!is_out && errno != EPIPE) warn_once("stdout: " + std::generic_category().message(errno));
 }
 
-void RunFolder::add(LineFile& file, const std::string& line) {
-  file.add(line);
-  if (!file.is_complete()) warn_once(file.problem());
+void RunFolder::add(std::optional<LineFile>& file, const std::string& line) {
+  if (!file) return;
+  file->add(line);
+  if (!file->is_complete()) warn_once(file->problem());
   constexpr double kBetweenTries = 1;  // seconds
   if (!unwritten_.empty() && now() - tried_at_ >= kBetweenTries) write_unwritten();
 }
 
 // A name that cannot be written now is tried again with the lines that follow.
 void RunFolder::write_soon(const fs::path& path, const std::string& text) {
+  if (!writes_) return;
   unwritten_[path] = text;
   write_unwritten();
 }
@@ -339,11 +356,10 @@ void RunFolder::write_unwritten() {
 }
 
 std::string RunFolder::find_unwritten() {
-  std::vector<LineFile*> files = {&metrics_, &log_};
-  if (llmc_log_) files.push_back(&*llmc_log_);
-  for (LineFile* file : files) {
-    file->flush();
-    if (!file->is_complete()) return file->problem();
+  for (std::optional<LineFile>* file : {&metrics_, &log_, &llmc_log_}) {
+    if (!*file) continue;
+    (*file)->flush();
+    if (!(*file)->is_complete()) return (*file)->problem();
   }
   if (!unwritten_.empty()) write_unwritten();
   return unwritten_.empty() ? "" : problem_;

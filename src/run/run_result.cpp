@@ -43,6 +43,7 @@ ordered_json or_null(const std::string& text) {
 }  // namespace
 
 void RunFolder::write_session(const std::string& device, std::int64_t threads) {
+  if (!writes_) return;
   const std::int64_t number = next_session(folder_ / kSessionFile);
   write_file_atomically(
       folder_ / kSessionFile,

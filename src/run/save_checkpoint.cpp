@@ -2,6 +2,8 @@
 // half of one.
 #include <fmt/format.h>
 
+#include <map>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -62,6 +64,36 @@ void remove_leftovers(const fs::path& checkpoints, const fs::path& needed,
   }
 }
 
+using FileDigests = std::map<std::string, std::vector<FileDigest>>;
+
+void append(std::vector<FilePart>& parts, const std::vector<FilePart>& more) {
+  parts.insert(parts.end(), more.begin(), more.end());
+}
+
+// Of what all ranks have written of a file, one part after another. Together they must be the file.
+std::vector<FileDigest> digests_of_all(const std::vector<FilePart>& mine,
+                                       Communicator& communicator) {
+  std::string text;
+  for (const auto& [begin, digest] : mine) {
+    text += fmt::format("{} {} {} ", begin, digest.bytes, digest.xxh3);
+  }
+  std::map<std::uint64_t, FileDigest> parts;
+  for (const std::string& of_rank : communicator.gather(text)) {
+    std::istringstream numbers(of_rank);
+    std::uint64_t begin = 0;
+    for (FileDigest digest; numbers >> begin >> digest.bytes >> digest.xxh3;) parts[begin] = digest;
+  }
+  std::vector<FileDigest> digests;
+  std::uint64_t end = 0;
+  for (const auto& [begin, digest] : parts) {
+    if (begin != end)
+      throw Error(ExitCode::internal, "[checkpoint] ranks have left a gap in a file");
+    end += digest.bytes;
+    digests.push_back(digest);
+  }
+  return digests;
+}
+
 FileDigest write_synced(const fs::path& path, const std::string& text) {
   OutputFile file(path);
   file.write(text);
@@ -72,28 +104,58 @@ FileDigest write_synced(const fs::path& path, const std::string& text) {
   return {.bytes = text.size(), .xxh3 = checksum.value()};
 }
 
+std::map<std::string, std::string> metadata_of_model(const CheckpointData& data) {
+  return model_metadata(data.config, data.precision, data.tokenizer);
+}
+
+// What is left when the tensors are there.
+void write_state(const fs::path& folder, const CheckpointData& data, FileDigests files) {
+  if (!data.options.empty()) {
+    files[kOptionsFile] = {write_synced(folder / kOptionsFile, data.options)};
+  }
+  write_synced(folder / kStateFile, state_to_text({.config = data.config,
+                                                   .precision = data.precision,
+                                                   .tokenizer = data.tokenizer,
+                                                   .train = data.state,
+                                                   .plans = data.plans,
+                                                   .files = std::move(files)}));
+  sync_folder(folder);
+}
+
 // All bytes are handed to the system before it is asked to bring the first of them to the disk:
 // until then nobody may change the tensors.
 void write_files(const fs::path& folder, const CheckpointData& data, const SaveHooks& hooks) {
-  CheckpointState state{.config = data.config,
-                        .precision = data.precision,
-                        .tokenizer = data.tokenizer,
-                        .train = data.state,
-                        .plans = data.plans,
-                        .files = {}};
   SafetensorsWriter model =
-      write_tensors(folder / kModelFile, hooks.read, data.model,
-                    model_metadata(data.config, data.precision, data.tokenizer));
+      write_tensors(folder / kModelFile, hooks.read, data.model, metadata_of_model(data));
   SafetensorsWriter optimizer =
       write_tensors(folder / kOptimizerFile, hooks.read, data.optimizer, optimizer_metadata());
   hooks.all_read();
-  state.files[kModelFile] = model.finish();
-  state.files[kOptimizerFile] = optimizer.finish();
-  if (!data.options.empty()) {
-    state.files[kOptionsFile] = write_synced(folder / kOptionsFile, data.options);
-  }
-  write_synced(folder / kStateFile, state_to_text(state));
-  sync_folder(folder);
+  write_state(folder, data,
+              {{kModelFile, {model.finish()}}, {kOptimizerFile, {optimizer.finish()}}});
+}
+
+// The same by several ranks: the first begins the files, all write what they have, the first ends.
+void write_files_together(const fs::path& folder, const CheckpointData& data,
+                          const SaveHooks& hooks, Communicator& communicator) {
+  const auto metadata = metadata_of_model(data);
+  std::vector<FilePart> model, optimizer;
+  do_together(communicator, [&] {
+    if (!communicator.is_first()) return;
+    model.push_back(begin_shared_file(folder / kModelFile, data.model, metadata));
+    optimizer.push_back(
+        begin_shared_file(folder / kOptimizerFile, data.optimizer, optimizer_metadata()));
+  });
+  do_together(communicator, [&] {
+    append(model, write_shares(folder / kModelFile, hooks.read, data.model, metadata));
+    append(optimizer,
+           write_shares(folder / kOptimizerFile, hooks.read, data.optimizer, optimizer_metadata()));
+  });
+  hooks.all_read();
+  FileDigests files = {{kModelFile, digests_of_all(model, communicator)},
+                       {kOptimizerFile, digests_of_all(optimizer, communicator)}};
+  do_together(communicator, [&] {
+    if (communicator.is_first()) write_state(folder, data, std::move(files));
+  });
 }
 
 }  // namespace
@@ -108,25 +170,39 @@ std::uint64_t disk_bytes(const CheckpointData& data) {
 }
 
 std::vector<std::string> save_checkpoint(const fs::path& run_folder, const CheckpointData& data,
-                                         const SaveHooks& hooks) {
+                                         const SaveHooks& hooks, Communicator& communicator) {
   const fs::path checkpoints = run_folder / kCheckpointsFolder;
   const fs::path final = checkpoints / step_name(data.state.step);
   const fs::path partial = partial_name(final);
+  const bool is_first = communicator.is_first();
   std::vector<std::string> remarks;
-  make_checkpoints_folder(run_folder, checkpoints);
-  remove_leftovers(checkpoints, partial, remarks);
-  require_space(checkpoints, data);
   std::error_code why;
-  try {
+  do_together(communicator, [&] {
+    if (!is_first) return;
+    make_checkpoints_folder(run_folder, checkpoints);
+    remove_leftovers(checkpoints, partial, remarks);
+    require_space(checkpoints, data);
     if (!fs::create_directory(partial, why) && why) fail_storage(partial, "create", why);
-    write_files(partial, data, hooks);
-    hooks.before_commit();
-    exchange_names(partial, final, removed_name(final));
+  });
+  try {
+    if (communicator.is_alone()) {
+      write_files(partial, data, hooks);
+    } else {
+      write_files_together(partial, data, hooks, communicator);
+    }
+    do_together(communicator, [&] {
+      if (!is_first) return;
+      hooks.before_commit();
+      exchange_names(partial, final, removed_name(final));
+    });
   } catch (...) {
-    fs::remove_all(partial, why);  // give the space back; the error that matters is on its way
+    if (is_first) fs::remove_all(partial, why);  // the error that matters is on its way
     throw;
   }
-  sync_folder(checkpoints);
+  do_together(communicator, [&] {
+    if (is_first) sync_folder(checkpoints);
+  });
+  if (!is_first) return {};
   remarks.clear();                             // what is still there is told of once
   remove_leftovers(checkpoints, {}, remarks);  // the checkpoint that this one has replaced too
   return remarks;

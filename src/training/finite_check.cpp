@@ -39,13 +39,13 @@ FiniteCheck::FiniteCheck(Backend& backend, const Gpt2& model, const AdamW& adamw
     : backend_(backend), model_(model) {
   flat_ = {{"parameters", model.parameters()},
            {"gradients", model.gradients()},
-           {"m", adamw.m()},
-           {"v", adamw.v()},
-           {"master", adamw.master()}};
+           {"m", adamw.slices_of(adamw.m())},
+           {"v", adamw.slices_of(adamw.v())},
+           {"master", adamw.master_slices()}};
 }
 
 void FiniteCheck::check_parameters() const {
-  for (const OutputTensor& operand : flat_) check(operand, "start");
+  for (const auto& [name, slices] : flat_) check({name, slices.memory()}, "start");
 }
 
 void FiniteCheck::observe(const OperationOutputs& operation) {
@@ -73,10 +73,11 @@ void FiniteCheck::check(const OutputTensor& operand, const std::string& who) con
 // The parameter whose value, gradient, moment or master weight is there; "": of none.
 std::string FiniteCheck::parameter_at(const void* address) const {
   const auto at = reinterpret_cast<std::uintptr_t>(address);
-  for (const OutputTensor& operand : flat_) {
-    const auto begin = reinterpret_cast<std::uintptr_t>(operand.tensor.data());
-    if (at < begin || at >= begin + static_cast<std::uintptr_t>(operand.tensor.bytes())) continue;
-    const auto element = static_cast<std::int64_t>(at - begin) / size_of(operand.tensor.type());
+  for (const auto& [name, slices] : flat_) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(slices.memory().data());
+    if (at < begin || at >= begin + static_cast<std::uintptr_t>(slices.memory().bytes())) continue;
+    const std::int64_t element =
+        slices.element_at(static_cast<std::int64_t>(at - begin) / size_of(slices.type()));
     for (const ParameterSpec& spec : model_.specs()) {
       if (element >= spec.offset && element < spec.offset + spec.padded_count()) return spec.name;
     }

@@ -31,7 +31,12 @@ class FiniteCheck final : public OutputObserver {
 
   Backend& backend_;
   const Gpt2& model_;
-  std::vector<OutputTensor> flat_;  // memory that is laid out as the parameters are
+  // Memory that is laid out as the parameters are, as far as it has their elements.
+  struct Flat {
+    const char* name;
+    Slices slices;
+  };
+  std::vector<Flat> flat_;
   std::int64_t step_ = 0;
 };
 

@@ -7,11 +7,12 @@
 
 namespace lathe {
 
-Horizon make_horizon(const Options& options, std::int64_t sequences) {
+Horizon make_horizon(const Options& options, std::int64_t sequences, int ranks) {
   Horizon horizon{};
   horizon.tokens_per_step = options.batch_tokens;
   horizon.rows_per_step = options.batch_tokens / options.seq_len;
-  horizon.micro_steps = horizon.rows_per_step / options.micro_batch / rank_grid(options).ranks();
+  const std::int64_t all_ranks = std::max<std::int64_t>(ranks, rank_grid(options).ranks());
+  horizon.micro_steps = horizon.rows_per_step / options.micro_batch / all_ranks;
   if (options.steps > 0) {
     horizon.steps = options.steps;
   } else if (options.tokens > 0) {

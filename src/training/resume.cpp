@@ -10,8 +10,10 @@
 #include "lathe/model_files.h"
 
 namespace lathe {
+namespace {
 
-std::optional<CheckpointInfo> find_start(const Options& options) {
+// As find_start, of one rank.
+std::optional<CheckpointInfo> found_start(const Options& options) {
   if (!options.resume) return std::nullopt;
   const bool is_path = !options.resume->empty() && *options.resume != "auto";
   std::vector<std::string> problems;
@@ -31,6 +33,39 @@ std::optional<CheckpointInfo> find_start(const Options& options) {
                     options.out));
   }
   return info;
+}
+
+// The first rank says which checkpoint it is.
+std::optional<CheckpointInfo> opened_by_all(const std::optional<CheckpointInfo>& of_first,
+                                            Communicator& communicator) {
+  if (communicator.is_alone()) return of_first;
+  const std::string folder = communicator.broadcast(of_first ? of_first->folder.string() : "");
+  if (folder.empty()) return std::nullopt;
+  std::optional<CheckpointInfo> info = of_first;
+  do_together(communicator, [&] {
+    if (!communicator.is_first()) info = open_checkpoint(folder);
+  });
+  return info;
+}
+
+}  // namespace
+
+std::optional<CheckpointInfo> agreed_checkpoint(const std::filesystem::path& run_folder,
+                                                std::vector<std::string>* problems,
+                                                Communicator& communicator) {
+  std::optional<CheckpointInfo> info;
+  do_together(communicator, [&] {
+    if (communicator.is_first()) info = newest_checkpoint(run_folder, problems);
+  });
+  return opened_by_all(info, communicator);
+}
+
+std::optional<CheckpointInfo> find_start(const Options& options, Communicator& communicator) {
+  std::optional<CheckpointInfo> info;
+  do_together(communicator, [&] {
+    if (communicator.is_first()) info = found_start(options);
+  });
+  return opened_by_all(info, communicator);
 }
 
 bool is_of_run(const CheckpointInfo& start, const std::filesystem::path& run_folder) {

@@ -22,6 +22,7 @@ static_assert(std::atomic<std::int64_t>::is_always_lock_free);
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 std::atomic<std::int64_t> end_of_time = kNever;  // milliseconds
 std::atomic<bool> is_watching = false;
+std::atomic<bool> is_taken_over = false;  // `caught` is another rank's signal
 
 std::int64_t now() {
   timespec time{};
@@ -32,7 +33,8 @@ std::int64_t now() {
 // timeout(1) and others signal a process and then its group: what comes at once is one request.
 void remember(int signal) {
   constexpr std::int64_t kAtOnce = 500;
-  if (caught == 0) {
+  if (caught == 0 || is_taken_over) {
+    is_taken_over = false;
     caught_at = now();
     caught = signal;
   } else if (now() - caught_at > kAtOnce) {
@@ -59,6 +61,7 @@ void handle(void (*handler)(int)) {
 
 void watch_stop_signals() {
   caught = 0;
+  is_taken_over = false;
   end_of_time = kNever;
   is_watching = true;
   handle(remember);
@@ -97,6 +100,17 @@ std::string stop_cause() {
 
 std::string stop_reason() {
   return caught != 0 ? "signal" : "max_time";
+}
+
+void take_over_stop(int exit_code) {
+  constexpr int kSignals = 128;
+  if (is_stop_requested()) return;
+  if (exit_code <= kSignals) {
+    end_of_time = now();
+    return;
+  }
+  is_taken_over = true;
+  caught = exit_code - kSignals;
 }
 
 void require_no_stop(const std::string& what) {

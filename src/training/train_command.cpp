@@ -1,18 +1,24 @@
 // lathe train. Nothing is written before everything that can be refused has been checked.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "lathe/commands.h"
+#include "lathe/exit_codes.h"
+#include "lathe/files.h"
+#include "lathe/join_ranks.h"
 #include "lathe/model_files.h"
 #include "lathe/resume.h"
 #include "lathe/stop_signal.h"
 #include "run/run_files.h"
+#include "run/session_facts.h"
 #include "trainer.h"
 
 namespace lathe {
@@ -72,46 +78,124 @@ int leave_stopped(const Options& options, const std::optional<CheckpointInfo>& s
   return result.exit_code;
 }
 
+// Whether the first rank finds that the run is over.
+bool is_over_for_all(const Options& options, const std::optional<CheckpointInfo>& start,
+                     const TrainingData& data, Communicator& communicator) {
+  bool found = false;
+  do_together(communicator,
+              [&] { found = communicator.is_first() && start && is_over(options, *start, data); });
+  return communicator.any(found);
+}
+
 // The run; nullptr when there is nothing left of it. `start` is what it goes on from.
-std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<CheckpointInfo>& start) {
-  FolderLock lock = RunFolder::lock(options.out);
-  start = find_start(options);
-  const auto initial = start ? std::nullopt : open_initial_model(options);
-  resolve(options);
-  DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
-  if (start) {
-    origin = {.tokenizer = tokenizer_of(*start, options),
-              .token_keys = RunFolder::token_keys(options.out)};
-  }
-  TrainingData data = open_training_data(options, origin);
-  if (initial) check_tokens(*initial, data);
-  if (start && is_over(options, *start, data)) {
-    fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
+std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<CheckpointInfo>& start,
+                                      Communicator& communicator) {
+  FolderLock lock;
+  do_together(communicator, [&] {
+    if (!communicator.is_first()) return;
+    RunFolder::check(options.out, options.overwrite, options.resume.has_value());
+    if (!options.trace.empty()) check_trace_path(options.trace, options.out);
+    lock = RunFolder::lock(options.out);
+  });
+  start = find_start(options, communicator);
+  std::optional<InitialModel> initial;
+  TrainingData data;
+  do_together(communicator, [&] {
+    if (!start) initial = open_initial_model(options);
+    resolve(options, {.all = communicator.size(), .on_this_machine = communicator.local_size()});
+    DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
+    if (start) {
+      origin = {.tokenizer = tokenizer_of(*start, options),
+                .token_keys = RunFolder::token_keys(options.out)};
+    }
+    data = open_training_data(options, origin);
+    if (initial) check_tokens(*initial, data);
+  });
+  if (is_over_for_all(options, start, data, communicator)) {
+    if (communicator.is_first()) {
+      fmt::print("{}: finished at step {}; nothing to do\n", options.out, start->state.step);
+    }
     return nullptr;
   }
   if (start && *options.resume != "auto") start->state.stop_rules.end_reason.clear();
   return std::make_unique<Trainer>(options, std::move(lock), std::move(data), start,
-                                   initial ? initial->source.get() : nullptr);
+                                   initial ? initial->source.get() : nullptr, communicator);
+}
+
+// Of a rank that was asked to stop before the first step: by what asked for it, or by others that
+// stop.
+bool is_stop_at_start(const Error& error) {
+  return is_stop(error) || (error.code() == ExitCode::peer && is_stop_requested());
+}
+
+// RUN/rank-0003.log: what ended a rank. Best effort, the run has failed anyhow.
+void write_rank_log(const Options& options, const Communicator& communicator,
+                    const Failure& failure) {
+  try {
+    OutputFile log(
+        std::filesystem::path(options.out) / fmt::format("rank-{:04}.log", communicator.rank()),
+        OutputFile::Mode::append);
+    log.write(fmt::format("{} {}: exit code {}: {}\n", utc_now(), host_name(),
+                          static_cast<int>(failure.code), failure.message));
+  } catch (const Error&) {
+    return;
+  }
+}
+
+int run(Trainer& trainer, const Options& options, const Communicator& communicator) {
+  try {
+    return trainer.run();
+  } catch (const std::exception&) {
+    if (!communicator.is_alone()) write_rank_log(options, communicator, current_failure());
+    throw;
+  }
+}
+
+int train(Options options, Communicator& communicator) {
+  if (!communicator.is_first()) options.quiet = true;
+  std::optional<CheckpointInfo> start;
+  std::unique_ptr<Trainer> trainer;
+  try {
+    trainer = make_trainer(options, start, communicator);
+  } catch (const Error& error) {
+    if (!is_stop_at_start(error)) throw;
+    const int exit_code =
+        communicator.is_first() ? leave_stopped(options, start, error.what()) : stop_exit_code();
+    communicator.leave(error.what());
+    return exit_code;
+  }
+  const int exit_code = trainer ? run(*trainer, options, communicator) : 0;
+  communicator.leave("");
+  return exit_code;
+}
+
+// One rank's end by a failure. The first rank says it, before it leaves: a launcher ends a rank
+// soon after another has ended. The others speak where the first one cannot.
+int fail_as_rank(Communicator& communicator, const Failure& failure) {
+  const auto say = [&](const std::string& line) { fmt::print(stderr, "lathe: {}\n", line); };
+  if (communicator.is_first()) say(failure.message);
+  const std::vector<std::string> said = communicator.leave(failure.message);
+  if (said.front().empty()) say(fmt::format("rank {}: {}", communicator.rank(), failure.message));
+  return static_cast<int>(failure.code);
 }
 
 }  // namespace
 
-int train_command(const Options& given) {
+int train_as_rank(const Options& options, Communicator& communicator) {
+  if (communicator.is_alone()) return train(options, communicator);
+  try {
+    return train(options, communicator);
+  } catch (const std::exception&) {
+    return fail_as_rank(communicator, current_failure());
+  }
+}
+
+int train_command(const Options& options) {
   const StopSignalWatch watch;
   constexpr double kNoLimit = std::numeric_limits<double>::infinity();
-  stop_after(given.max_time.empty() ? kNoLimit : parse_duration(given.max_time));
-  Options options = given;
-  RunFolder::check(options.out, options.overwrite, options.resume.has_value());
-  if (!options.trace.empty()) check_trace_path(options.trace, options.out);
-  std::optional<CheckpointInfo> start;
-  std::unique_ptr<Trainer> trainer;
-  try {
-    trainer = make_trainer(options, start);
-  } catch (const Error& error) {
-    if (!is_stop(error)) throw;
-    return leave_stopped(options, start, error.what());
-  }
-  return trainer ? trainer->run() : 0;
+  stop_after(options.max_time.empty() ? kNoLimit : parse_duration("max-time", options.max_time));
+  const std::unique_ptr<Communicator> communicator = join_ranks(options);
+  return train_as_rank(options, *communicator);
 }
 
 }  // namespace lathe

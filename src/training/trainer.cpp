@@ -23,12 +23,14 @@ std::unique_ptr<Backend> make_training_backend(const Options& options, const Mod
 }  // namespace
 
 Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
-                 std::optional<CheckpointInfo> start, const ModelSource* initial)
-    : options_(options),
+                 std::optional<CheckpointInfo> start, const ModelSource* initial,
+                 Communicator& communicator)
+    : communicator_(communicator),
+      options_(options),
       data_(std::move(data)),
       tasks_(open_training_tasks(options, data_)),
       config_(complete_config(options, data_.vocab)),
-      horizon_(make_horizon(options, data_.train.sequences(options.seq_len))),
+      horizon_(make_horizon(options, data_.train.sequences(options.seq_len), communicator.size())),
       schedule_{.kind = parse_lr_schedule(options.lr_schedule),
                 .lr = options.lr,
                 .final_lr_fraction = options.final_lr_fraction,
@@ -40,7 +42,7 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
       model_(*backend_, config_, training_model_options(options)),
       decoder_(*backend_, model_, /*sequences=*/1),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
-             adamw_options(options)),
+             adamw_options(options), communicator),
       is_new_(!start),
       tokens_(static_cast<std::size_t>(options.micro_batch * options.seq_len)),
       targets_(tokens_.size()) {
@@ -57,26 +59,36 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
     initialize_from(*initial, *backend_, model_, adamw_);
     initial_ = initial->info();
   } else {
-    initialize_parameters(*backend_, model_.specs(), adamw_.master(), options_.seed);
+    initialize_parameters(*backend_, model_.specs(), adamw_.master_slices(), options_.seed);
     adamw_.publish_master();
+  }
+  if (!communicator.is_alone()) {
+    block_is_done_ = [this](int block) { adamw_.reduce_gradients(block); };
   }
   loader_.emplace(data_.train,
                   DataLoaderOptions{.seq_len = options_.seq_len,
                                     .seed = options_.seed,
                                     .shuffle = options_.shuffle,
-                                    .rows_per_read = options_.micro_batch},
+                                    .rows_per_read = options_.micro_batch,
+                                    .rank = communicator.rank(),
+                                    .ranks = communicator.size()},
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
-  if (!options_.trace.empty()) trace_ = std::make_unique<Trace>(/*rank=*/0);
+  if (!options_.trace.empty() && communicator.is_first()) {
+    trace_ = std::make_unique<Trace>(communicator.rank());
+  }
   watched_ = watched_steps();
-  check_disk_space();
+  do_together(communicator, [this] { check_disk_space(); });
   folder_.emplace(
       RunFolderSpec{.folder = options_.out,
                     .resumed = start ? std::optional(resumed_step(state_)) : std::nullopt,
                     .config = to_toml(options_),
                     .quiet = options_.quiet,
                     .llmc_log = options_.llmc_log,
-                    .tensorboard = options_.tensorboard},
+                    .tensorboard = options_.tensorboard,
+                    .writes = communicator.is_first()},
       std::move(lock));
+  const bool is_own = communicator.is_first() && start && is_of_run(*start, options_.out);
+  const std::int64_t saved_step = communicator.largest(is_own ? state_.step : -1);
   saver_.emplace(
       *backend_,
       SaverSpec{.run_folder = options_.out,
@@ -87,10 +99,10 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                 .background = options_.background_save,
                 .retries = options_.save_retries,
                 .retry_seconds = options_.save_retry_seconds,
-                .saved_step = start && is_of_run(*start, options_.out) ? state_.step : -1,
+                .saved_step = saved_step,
                 .trace = trace_.get()},
       [this] { return checkpoint_data(); },
-      [this](const std::string& line) { folder_->announce(line); });
+      [this](const std::string& line) { folder_->announce(line); }, communicator);
   result_.steps = horizon_.steps;
   result_.parameters = parameter_count(model_.specs());
   result_.seed = options_.seed;
@@ -108,7 +120,7 @@ int Trainer::run() {
     check_start();
     if (!is_new_) save();  // where the checkpoint has come from elsewhere
     catch_up();
-    while (state_.step < end && !is_stop_requested() && !has_ended()) {
+    while (state_.step < end && !has_ended() && !must_stop()) {
       follow_watched_steps();
       const std::optional<Step> step = train_step();
       if (!step || !settle(*step)) continue;
@@ -120,7 +132,7 @@ int Trainer::run() {
       if (is_due(options_.sample_every)) show_sample();
     }
     finish_saving();
-    if (!is_stop_requested()) validate();
+    if (!must_stop()) validate();
     end_run();
   } catch (const Error& error) {
     saver_->give_up();
@@ -146,14 +158,16 @@ std::optional<Trainer::Step> Trainer::train_step() {
   const double start = now();
   const auto tokens = static_cast<double>(horizon_.tokens_per_step);
   for (std::int64_t micro_step = 0; micro_step < horizon_.micro_steps; ++micro_step) {
-    if (is_stop_requested()) return std::nullopt;
+    const bool is_last = micro_step + 1 == horizon_.micro_steps;
+    if (must_stop()) return std::nullopt;
     const Trace::Span micro = span("micro_step", {"micro_step", micro_step + 1});
     next_batch();
     model_.forward_backward({.sequences = options_.micro_batch,
                              .seq_len = options_.seq_len,
                              .tokens = tokens_,
                              .targets = targets_},
-                            1.0f / static_cast<float>(tokens), /*accumulate=*/micro_step > 0);
+                            1.0f / static_cast<float>(tokens), /*accumulate=*/micro_step > 0,
+                            is_last ? block_is_done_ : nullptr);
   }
   saver_->before_update();
   const Trace::Span update = span("update");
@@ -161,15 +175,26 @@ std::optional<Trainer::Step> Trainer::train_step() {
   adamw_.update(state_.step + 1 - state_.guard.skipped_steps, learning_rate(schedule_, state_.step),
                 model_.loss_sum(), guard_.limits(state_.guard));
   const AdamW::Sums sums = adamw_.sums();
+  double seconds = communicator_.is_first() ? now() - start : 0;
+  communicator_.sum(std::span(&seconds, 1));  // rules may ask for it: all ranks must see the same
   return Step{.loss = double{sums.loss} / tokens,
               .gradient_norm = sums.gradient_norm,
-              .seconds = now() - start,
+              .seconds = seconds,
               .updated = sums.updated};
 }
 
 void Trainer::next_batch() {
   const Trace::Span waiting = span("next_batch");
   loader_->next(tokens_, targets_);
+}
+
+// Whether any rank has been asked to stop. All ranks ask at the same places, and then all stop
+// there.
+bool Trainer::must_stop() {
+  const int exit_code = is_stop_requested() ? stop_exit_code() : 0;
+  const auto agreed = static_cast<int>(communicator_.largest(exit_code));
+  if (agreed > 0) take_over_stop(agreed);
+  return agreed > 0;
 }
 
 }  // namespace lathe

@@ -13,6 +13,7 @@
 #include "finite_check.h"
 #include "lathe/adamw.h"
 #include "lathe/checkpoint.h"
+#include "lathe/communicator.h"
 #include "lathe/data_loader.h"
 #include "lathe/decoder.h"
 #include "lathe/exit_codes.h"
@@ -33,13 +34,17 @@ namespace lathe {
 
 class Trainer {
  public:
-  // `initial`: what a new run takes its first parameters from, or nullptr.
+  // `initial`: what a new run takes its first parameters from, or nullptr. With `communicator` it
+  // is one rank's part of the run: what is decided is decided alike on all, and the first one
+  // writes.
   Trainer(const Options& options, FolderLock lock, TrainingData data,
-          std::optional<CheckpointInfo> start, const ModelSource* initial);
+          std::optional<CheckpointInfo> start, const ModelSource* initial,
+          Communicator& communicator = alone());
 
   int run();
 
   Backend& backend() { return *backend_; }  // to be observed, before it runs
+  const DataLoader& loader() const { return *loader_; }
 
  private:
   // Of one update, before it.
@@ -75,6 +80,7 @@ class Trainer {
   void describe(const std::string& status, const std::string& reason, int exit_code);
   void finish(const std::string& status, const std::string& reason, int exit_code);
   void fail(const Failure& failure);
+  bool must_stop();
   bool has_ended() const { return !state_.stop_rules.end_reason.empty(); }
   void say_start();
   void show_start(double loss);
@@ -82,6 +88,7 @@ class Trainer {
   bool is_due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
   double wall_seconds() const { return earlier_seconds_ + now() - started_; }
 
+  Communicator& communicator_;
   Options options_;
   TrainingData data_;
   std::vector<MultipleChoiceTask> tasks_;
@@ -94,6 +101,7 @@ class Trainer {
   Gpt2 model_;
   CachedDecoder decoder_;  // of samples
   AdamW adamw_;
+  Gpt2::BlockIsDone block_is_done_;  // of several ranks
   std::optional<FiniteCheck> finite_check_;
   TrainState state_;
   bool is_new_;

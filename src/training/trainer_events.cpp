@@ -21,7 +21,7 @@ void Trainer::catch_up() {
   if (state_.step == 0 || state_.step == horizon_.steps || has_ended()) return;
   if (is_due(options_.val_every)) validate();
   const bool has_sample = std::filesystem::exists(folder_->sample_path(state_.step));
-  if (is_due(options_.sample_every) && !has_sample && !is_stop_requested()) show_sample();
+  if (is_due(options_.sample_every) && !has_sample) show_sample();
 }
 
 // What a stop signal interrupts is not recorded.
@@ -30,13 +30,14 @@ void Trainer::validate() {
   const Trace::Span validation = span("validate");
   if (data_.val) measure_loss();
   answer(tasks_, model_, state_.step, *folder_);
-  if (is_stop_requested()) return;
+  if (must_stop()) return;
   state_.validated_step = state_.step;
   if (options_.keep_best && data_.val && state_.best_val_step == state_.step) save();
 }
 
 void Trainer::measure_loss() {
-  const auto stopped_or_done = evaluate(model_, data_.val->files, options_.val_tokens);
+  const auto stopped_or_done = evaluate(model_, data_.val->files, options_.val_tokens,
+                                        /*progress=*/{}, communicator_);
   if (!stopped_or_done) return;
   const Evaluation& evaluation = *stopped_or_done;
   if (!std::isfinite(evaluation.loss)) {
@@ -66,7 +67,9 @@ void Trainer::measure_loss() {
   folder_->say(line);
 }
 
+// Of the first rank; the others wait for it in their next step.
 void Trainer::show_sample() {
+  if (!communicator_.is_first() || is_stop_requested()) return;
   const Trace::Span sampling = span("sample");
   constexpr std::int64_t kTokens = 400;
   const Tokenizer* tokenizer = data_.tokenizer.get();

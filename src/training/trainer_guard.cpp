@@ -63,7 +63,7 @@ bool Trainer::settle(const Step& step) {
 void Trainer::roll_back(const std::string& reason) {
   saver_->wait();
   std::vector<std::string> problems;
-  const auto checkpoint = newest_checkpoint(folder_->path(), &problems);
+  const auto checkpoint = agreed_checkpoint(folder_->path(), &problems, communicator_);
   for (const std::string& problem : problems) folder_->announce("passed over " + problem);
   if (!checkpoint) {
     throw Error(ExitCode::diverged,

@@ -32,11 +32,14 @@ void Trainer::write_start() {
   folder_->write_result(result_);
   folder_->write_session(result_.device, options_.threads);
   folder_->write_token_keys(data_.token_keys);
-  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, folder_->path());
+  if (data_.tokenizer && communicator_.is_first()) {
+    save_tokenizer(*data_.tokenizer, folder_->path());
+  }
   if (!is_new_) folder_->resumed(state_.step);
 }
 
 void Trainer::say_start() {
+  if (!communicator_.is_first()) return;
   folder_->say(fmt::format("lathe train | {} | {} | {} parameters", backend_->description(),
                            options_.precision, result_.parameters));
   if (options_.device == "auto" && !uses_gpu(options_)) folder_->say(why_no_gpu() + ": on the CPU");
@@ -44,9 +47,11 @@ void Trainer::say_start() {
   for (const std::string& warning : data_.warnings) folder_->announce(warning);
   warn_of_little_space();
   folder_->say(data_.summary);
-  folder_->say(fmt::format("{} steps of {} tokens ({} micro-batches of {} x {}) | run folder {}",
-                           horizon_.steps, horizon_.tokens_per_step, horizon_.micro_steps,
-                           options_.micro_batch, options_.seq_len, options_.out));
+  folder_->say(fmt::format(
+      "{} steps of {} tokens ({} micro-batches of {} x {}{}) | run folder {}", horizon_.steps,
+      horizon_.tokens_per_step, horizon_.micro_steps, options_.micro_batch, options_.seq_len,
+      communicator_.is_alone() ? "" : fmt::format(" on each of {} ranks", communicator_.size()),
+      options_.out));
   if (initial_) {
     folder_->say(
         fmt::format("starts from {}: {}", initial_->path.string(), title(initial_->format)));
@@ -113,8 +118,8 @@ void Trainer::show_start(double loss) {
 // The run is over, or stops here: its last line, its last sample, its result.
 void Trainer::end_run() {
   const bool is_over = state_.step == horizon_.steps || has_ended();
-  if (is_over && !is_stop_requested()) show_sample();
-  if (is_stop_requested()) {
+  if (is_over) show_sample();
+  if (must_stop()) {
     folder_->announce(
         fmt::format("stopped by {} after step {}; go on with --resume", stop_cause(), state_.step));
     finish("stopped", stop_reason(), stop_exit_code());
@@ -178,6 +183,7 @@ void Trainer::fail(const Failure& failure) {
 }
 
 void Trainer::show_end() {
+  if (!communicator_.is_first()) return;
   constexpr int kColumns = 96, kRows = 18;
   folder_->say(plot_terminal({.title = "loss, nats per token",
                               .x_label = "step",

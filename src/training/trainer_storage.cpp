@@ -28,7 +28,7 @@ CheckpointData Trainer::checkpoint_data() {
           .state = state_,
           .plans = backend_->plans(),
           .options = to_toml(options_),
-          .model = model_tensors(model_),
+          .model = updated_model_tensors(model_, adamw_),
           .optimizer = optimizer_tensors(model_, adamw_)};
 }
 
@@ -49,7 +49,7 @@ void Trainer::finish_saving() {
 
 // Refuses to start what could not be saved.
 void Trainer::check_disk_space() {
-  if (state_.step == horizon_.steps) return;
+  if (state_.step == horizon_.steps || !communicator_.is_first()) return;
   const std::optional<std::uint64_t> free = free_bytes(options_.out);
   const std::uint64_t needed = disk_bytes(checkpoint_data());
   const std::uint64_t given_back = options_.overwrite ? bytes_in(options_.out) : 0;

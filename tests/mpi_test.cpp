@@ -1,0 +1,148 @@
+// Ranks that are processes: the binary under mpirun, and under variables of launchers that it must
+// refuse. What ranks compute is in ranks_test; what is here passes through MPI.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "support/process.h"
+#include "support/temp_dir.h"
+
+namespace lathe::test {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kRun =
+    "train --device cpu --layers 1 --heads 2 --channels 16 --context 16 --micro-batch 1 "
+    "--batch-tokens 384 --lr 3e-3 --val-every 0 --val-tokens 64 --threads 1 --quiet ";
+
+class Mpi : public testing::Test {
+ protected:
+  static bool has_mpirun() { return std::system("mpirun --version >/dev/null 2>&1") == 0; }
+
+  ProcessResult run(const std::string& words, std::map<std::string, std::string> environment = {},
+                    std::vector<std::string> before = {}) const {
+    for (const std::string& word : lathe_arguments(words)) before.push_back(word);
+    environment["OMPI_ALLOW_RUN_AS_ROOT"] = environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
+    environment["OMPI_MCA_btl_vader_single_copy_mechanism"] =
+        "none";  // needs a right in containers
+    return run_process({.arguments = before, .folder = dir_.path(), .environment = environment});
+  }
+  ProcessResult mpirun(int ranks, const std::string& words) const {
+    return run(words, {},
+               {"/usr/bin/env", "mpirun", "--oversubscribe", "--bind-to", "none", "-n",
+                std::to_string(ranks)});
+  }
+
+  std::vector<double> losses(const std::string& name) const {
+    std::vector<double> values;
+    std::istringstream text(read_file(dir_.path() / name / "metrics.jsonl"));
+    for (std::string line; std::getline(text, line);) {
+      const json metrics = json::parse(line);
+      if (metrics.contains("train/loss")) values.push_back(metrics.at("train/loss").get<double>());
+    }
+    return values;
+  }
+  json result(const std::string& name) const {
+    return json::parse(read_file(dir_.path() / name / "result.json"));
+  }
+  std::string tensors(const std::string& name, int step) const {
+    const auto folder = dir_.path() / name / fmt::format("checkpoints/step-{:08}", step);
+    return read_file(folder / "model.safetensors") + read_file(folder / "optimizer.safetensors");
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(Mpi, RanksHaveTheLossesOfOneProcess) {
+  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
+  const std::string words = std::string(kRun) + "--steps 50 --out ";
+  ASSERT_EQ(run(words + "alone").exit_code, 0);
+  const std::vector<double> expected = losses("alone");
+  ASSERT_EQ(expected.size(), 50u);
+  for (const int ranks : {1, 2, 3, 4, 8}) {
+    const std::string name = fmt::format("ranks{}", ranks);
+    const ProcessResult process = mpirun(ranks, words + name);
+    ASSERT_EQ(process.exit_code, 0) << process.err;
+    EXPECT_EQ(process.err, "");
+    const std::vector<double> found = losses(name);
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      EXPECT_LE(std::abs(found[i] - expected[i]), 1e-5 * expected[i]) << name << " step " << i + 1;
+    }
+  }
+}
+
+TEST_F(Mpi, RunsAreTheSameBitsAndGoOnWithAnotherNumberOfRanks) {
+  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
+  const std::string words = std::string(kRun) + "--steps 8 --precision bf16 --out ";
+  ASSERT_EQ(mpirun(3, words + "a").exit_code, 0);
+  ASSERT_EQ(mpirun(3, words + "b --stop-at-step 3").exit_code, 0);
+  ASSERT_EQ(mpirun(3, "train --resume b --threads 1 --quiet").exit_code, 0);
+  EXPECT_EQ(tensors("a", 8), tensors("b", 8));
+  EXPECT_EQ(run("verify a").exit_code, 0);
+  ASSERT_EQ(mpirun(2, words + "c --stop-at-step 3").exit_code, 0);
+  ASSERT_EQ(run("train --resume c --threads 1 --quiet").exit_code, 0);
+  EXPECT_EQ(result("c").at("status"), "finished");
+}
+
+TEST_F(Mpi, OneFailureIsSaidOnce) {
+  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
+  const ProcessResult process = mpirun(5, std::string(kRun) + "--steps 2 --out run");
+  EXPECT_NE(process.exit_code, 0);
+  const std::string line = "lathe: --batch-tokens 384: must be a multiple of 80";
+  const std::size_t first = process.err.find(line);
+  ASSERT_NE(first, std::string::npos) << process.err;
+  EXPECT_EQ(process.err.find(line, first + 1), std::string::npos) << process.err;
+}
+
+// Every rank is asked to stop, as by a launcher's own signal, at the same step.
+TEST_F(Mpi, ASignalToOneRankStopsAllAfterTheSameStep) {
+  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
+  const std::string script =
+      R"(if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then "$@" & pid=$!; )"
+      R"(while ! grep -q '"step":3,' run/metrics.jsonl 2>/dev/null; do sleep 0.05; done; )"
+      R"(kill -USR1 $pid; wait $pid; wait $pid; else exec "$@"; fi)";
+  const ProcessResult process =
+      run(std::string(kRun) + "--steps 1000000 --checkpoint-every 0 --out run", {},
+          {"/usr/bin/env", "mpirun", "--oversubscribe", "--bind-to", "none", "-n", "3", "bash",
+           "-c", script, "bash"});
+  EXPECT_EQ(process.exit_code, 138) << process.err;
+  EXPECT_EQ(result("run").at("status"), "stopped");
+  const int step = result("run").at("step").get<int>();
+  EXPECT_GE(step, 3);
+  EXPECT_FALSE(tensors("run", step).empty());
+}
+
+TEST_F(Mpi, ProcessesThatCannotJoinAreRefused) {
+  const std::string words = std::string(kRun) + "--steps 1 --out run";
+  const auto refused = [&](std::map<std::string, std::string> environment,
+                           const std::string& says) {
+    const ProcessResult process = run(words, std::move(environment));
+    EXPECT_EQ(process.exit_code, 2);
+    EXPECT_NE(process.err.find(says), std::string::npos) << process.err;
+    EXPECT_FALSE(std::filesystem::exists(dir_.path() / "run"));
+  };
+  refused({{"WORLD_SIZE", "4"},
+           {"RANK", "1"},
+           {"LOCAL_RANK", "1"},
+           {"MASTER_ADDR", "localhost"},
+           {"MASTER_PORT", "4"}},
+          "WORLD_SIZE is 4: this process was started as one of several by torchrun");
+  if (has_mpirun())
+    refused({{"SLURM_STEP_ID", "0"},
+             {"SLURM_PROCID", "1"},
+             {"SLURM_STEP_NUM_TASKS", "4"},
+             {"SLURM_LOCALID", "1"}},
+            "SLURM_STEP_NUM_TASKS is 4: MPI finds 1 rank here, not 4");
+}
+
+}  // namespace
+}  // namespace lathe::test
