@@ -41,7 +41,8 @@ struct Shape {
 
 // Nothing is a multiple of a vector or tile, but for two shapes where everything is, which
 // libraries take, one of them with more outputs than a warp reads at once; the last is larger than
-// one tile in every direction of every product. Up to four rows have a way of their own on the CPU.
+// one tile in every direction of every product. Up to eight rows have a way of their own on the
+// CPU.
 constexpr Shape kShapes[] = {{1, 1, 1},      {1, 37, 53},    {2, 7, 5},     {3, 40, 33},
                              {4, 21, 2},     {7, 65, 3},     {72, 40, 136}, {150, 8, 264},
                              {130, 19, 129}, {277, 263, 301}};

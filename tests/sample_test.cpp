@@ -53,8 +53,8 @@ class Generate : public testing::Test {
                    .precision = DType::fp32,
                    .recompute = Recompute::none,
                    .training = false}}};
-  CachedDecoder cached_{model_.backend(), model_.model(), 4};
-  RecomputingDecoder recomputing_{model_.model(), 4};
+  CachedDecoder cached_{model_.backend(), model_.model(), kMostSamplesAtOnce};
+  RecomputingDecoder recomputing_{model_.model(), kMostSamplesAtOnce};
 };
 
 TEST_F(Generate, TakesItsOwnTokensAsInput) {
@@ -122,7 +122,7 @@ TEST_F(Generate, ForgetsTheOlderHalfWhenAllPositionsAreTaken) {
 // Beyond the positions, and beyond what is made at once.
 TEST_F(Generate, ASampleIsTheSameHoweverManyThereAre) {
   SampleSpec spec{.prompt = {3, 1},
-                  .samples = 7,
+                  .samples = kMostSamplesAtOnce + 3,
                   .max_tokens = 30,
                   .sampler = {.temperature = 1, .top_k = 30, .top_p = 0.95},
                   .seed = 5,
@@ -133,7 +133,7 @@ TEST_F(Generate, ASampleIsTheSameHoweverManyThereAre) {
     ASSERT_EQ(all[s].size(), 30u);
     for (std::size_t other = 0; other < s; ++other) EXPECT_NE(all[s], all[other]);
   }
-  for (const std::int64_t count : {1, 2, 5}) {
+  for (const std::int64_t count : {1, 2, 5, 9}) {
     spec.samples = count;
     EXPECT_EQ(samples(cached_, spec), std::vector<Tokens>(all.begin(), all.begin() + count));
   }

@@ -23,7 +23,7 @@ struct SampleSpec {
 
 // Samples of a decoder that are made side by side: as many as a step takes little longer for than
 // for one.
-inline constexpr std::int64_t kMostSamplesAtOnce = 4;
+inline constexpr std::int64_t kMostSamplesAtOnce = 8;
 
 // The token to start from when there is no prompt and it is not known what tokens stand for: what
 // stands before a document of GPT-2 shards, where the vocabulary has it.

@@ -1,6 +1,7 @@
 // Linear layers: three matrix products, each finished tile by tile while the tile is in cache. The
 // finish works on the fp32 accumulator and rounds to the compute type once, at its end.
 #include <algorithm>
+#include <type_traits>
 
 #include "compute_type.h"
 #include "cpu_backend.h"
@@ -30,23 +31,35 @@ void add(float* __restrict values, const T* __restrict x, std::int64_t count) {
   for (std::int64_t c = 0; c < count; ++c) values[c] += to_float(x[c]);
 }
 
+// Passes over a row cost as much as what they compute: in fp32 the last one makes it in out itself.
 template <class T>
 void finish_forward(const LinearForward& op, const Tile& tile) {
   for (std::int64_t r = 0; r < tile.rows; ++r) {
     float* values = tile.at(r);
+    T* out = row_of<T>(op.out, tile, r);
+    float* result = values;
+    if constexpr (std::is_same_v<T, float>) result = out;
     if (!op.bias.empty()) add(values, op.bias.as<T>() + tile.column, tile.columns);
-    if (!op.residual.empty()) add(values, row_of<T>(op.residual, tile, r), tile.columns);
-    if (!op.pre_gelu.empty()) {
+    if (!op.residual.empty()) {
+      const T* residual = row_of<T>(op.residual, tile, r);  // may be out
+#pragma omp simd
+      for (std::int64_t c = 0; c < tile.columns; ++c) {
+        result[c] = values[c] + to_float(residual[c]);
+      }
+    } else if (!op.pre_gelu.empty()) {
       store(row_of<T>(op.pre_gelu, tile, r), values, tile.columns);
 #pragma omp simd
-      for (std::int64_t c = 0; c < tile.columns; ++c) values[c] = gelu(values[c]);
+      for (std::int64_t c = 0; c < tile.columns; ++c) result[c] = gelu(values[c]);
+    } else {
+      result = values;
     }
-    store(row_of<T>(op.out, tile, r), values, tile.columns);
+    if (result == values) store(out, values, tile.columns);
   }
 }
 
-// Up to here a forward pass is bound by reading the weight.
-constexpr std::int64_t kFewRows = 4;
+// Up to here a forward pass is bound by reading the weight, or nearly. As many as there are samples
+// side by side (lathe/sample.h).
+constexpr std::int64_t kFewRows = 8;
 constexpr std::int64_t kFewRowsColumns = 32;  // of out that one task makes
 
 // Columns of out from `first` on, for few rows.
