@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import unittest.mock
 
@@ -101,6 +102,15 @@ class WatchedTest(unittest.TestCase):
         self.assertTrue(0.05 <= first < 0.15, first)
         self.assertLess(second, first)
         self.assertGreater(watched.peak_bytes, 100_000)
+
+    def test_a_program_is_ended_at_its_last_step(self):
+        began = time.monotonic()
+        watched = processes.Watched(["sh", "-c", "echo 'step 1/2 | loss 3'; echo 'step 2/2 | loss 2'; exec sleep 30"],
+                                    last_step=2)
+        self.assertLess(time.monotonic() - began, 20)
+        self.assertEqual(watched.losses, {1: 3.0, 2: 2.0})
+        with self.assertRaisesRegex(processes.Failed, "ended with 4"):
+            processes.Watched(["sh", "-c", "echo 'step 1/2 | loss 3'; exit 4"], last_step=2)
 
     def test_a_failure_says_its_last_line(self):
         with self.assertRaisesRegex(processes.Failed, "^sh ended with 3: the reason$"):

@@ -33,7 +33,8 @@ class Lathe:
                    "recompute": "block" if recompute else "none",
                    **{name.replace("_", "-"): value for name, value in settings.items()}}
         command = [self.binary, "train", "--overwrite"]
-        return processes.Watched(command + [f"--{name}={value}" for name, value in options.items()], clock=self.clock)
+        return processes.Watched(command + [f"--{name}={value}" for name, value in options.items()], clock=self.clock,
+                                 last_step=steps)
 
     def sample(self, case, precision):
         options = {"checkpoint": self.work / "model.safetensors", "prompt": "a" * case.prompt_tokens,

@@ -52,7 +52,7 @@ class PyTorch:
                 "compile": setting.compiled, "recompute": setting.recomputed, "optimizer": cases.OPTIMIZER, **more}
         threads = {"OMP_NUM_THREADS": str(self.threads), "TORCHINDUCTOR_CACHE_DIR": str(self.work.parent / "inductor"),
                    "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-        return processes.Watched(self._command(what, self.work, json.dumps(told)), threads, self.clock)
+        return processes.Watched(self._command(what, self.work, json.dumps(told)), threads, self.clock, more.get("steps"))
 
 
 def settings_of(case):

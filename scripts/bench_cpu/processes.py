@@ -2,6 +2,7 @@
 import os
 import re
 import subprocess
+import tempfile
 import time
 
 STEP_LINE = re.compile(r"step (\d+)/\d+ .*?loss ([0-9.]+)")
@@ -13,10 +14,11 @@ class Failed(Exception):
 
 class Watched:
     """What a program said: steps of training with the time at which each came, and other lines. The clock
-    is that on the wall, or the processor time that the program has taken."""
+    is that on the wall, or the processor time that the program has taken. At `last_step` it is ended: what
+    comes after, a checkpoint and a sample, is not measured."""
 
-    def __init__(self, command, environment=None, clock="wall"):
-        self.clock = clock
+    def __init__(self, command, environment=None, clock="wall", last_step=None):
+        self.clock, self.last_step = clock, last_step
         self.seconds_at = {}  # step -> since the start of the program
         self.losses = {}      # step -> what the program said
         self.peak_bytes = 0   # of resident memory
@@ -25,8 +27,9 @@ class Watched:
 
     def _run(self, command, environment):
         began = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              env=os.environ | (environment or {})) as process:
+        with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env=os.environ | (environment or {})) as process:
             for line in process.stdout:
                 now = processor_seconds(process.pid) if self.clock == "processor" else time.perf_counter() - began
                 self.peak_bytes = max(self.peak_bytes, peak_bytes(process.pid))
@@ -34,14 +37,18 @@ class Watched:
                 if step:
                     self.seconds_at[int(step[1])] = now
                     self.losses[int(step[1])] = float(step[2])
+                    if int(step[1]) == self.last_step:
+                        process.kill()
+                        break
                 else:
                     self.other_lines.append(line.rstrip("\n"))
-            said = process.stderr.read()
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
+            errors.seek(0)
+            said = errors.read()
         # Where it was gone before its last line was read. (This has that of its parent in it, some MB.)
         self.peak_bytes = self.peak_bytes or 1024 * usage.ru_maxrss
-        if process.returncode != 0:
+        if process.returncode != 0 and self.last_step not in self.losses:
             raise Failed(f"{command[0]} ended with {process.returncode}: {last_line(said)}")
 
     def seconds_per_step(self):
