@@ -23,6 +23,8 @@ class Communicator {
   bool is_alone() const { return size() == 1; }
   // Ranks on this rank's machine, itself among them.
   virtual int local_size() const = 0;
+  // "rank 2 (node-b)", for messages.
+  virtual std::string name_of(int rank) const;
 
   // What is in the memory of the device. `parts` are the elements of `values`, (n), that each rank
   // has for its own, one for each rank; a part may be empty. Both only begin: until wait() nobody

@@ -75,11 +75,12 @@ struct Options {
   std::string config;  // the --config file
 
   // Device
-  std::string device;        // auto | cpu | cuda
-  std::string precision;     // fp32 | bf16
-  std::int64_t threads = 0;  // 0: what this process may use, or its share of that
-  std::string rank_timeout;  // parse_duration
-  std::string recompute;     // none | block
+  std::string device;                 // auto | cpu | cuda
+  std::string precision;              // fp32 | bf16
+  std::int64_t threads = 0;           // 0: what this process may use, or its share of that
+  std::string rank_timeout;           // parse_duration
+  std::int64_t rank_check_every = 0;  // steps; 0: never
+  std::string recompute;              // none | block
   bool tf32 = false, graph = false;
   std::string gemm_tuning;    // on | off
   std::string gemm_plans;     // file to take plans from

@@ -194,6 +194,15 @@ constexpr OptionSpec kOptions[] = {
      .on_resume = may_change,
      .help = "Under mpirun or srun, how long another rank may keep this one waiting before the run "
              "ends, with exit code 8"},
+    {.name = "rank-check-every",
+     .member = &Options::rank_check_every,
+     .value = "N",
+     .initial = "100",
+     .group = device,
+     .commands = kTrain,
+     .on_resume = may_change,
+     .help = "Under mpirun or srun, steps between checks that all ranks have the same parameters, "
+             "which begin and save a run too; 0 never checks. Where they differ, exit code 8"},
     {.name = "recompute",
      .member = &Options::recompute,
      .choices = "none|block",

@@ -25,6 +25,10 @@ Communicator& alone() {
   return alone;
 }
 
+std::string Communicator::name_of(int rank) const {
+  return fmt::format("rank {}", rank);
+}
+
 bool Communicator::any(bool mine) {
   if (is_alone()) return mine;
   double count = mine ? 1 : 0;

@@ -78,7 +78,7 @@ void HostCommunicator::for_each_other(const Visit& visit) const {
 
 std::string HostCommunicator::name_of(int rank) const {
   const auto index = static_cast<std::size_t>(rank);
-  if (index >= hosts_.size() || hosts_[index].empty()) return fmt::format("rank {}", rank);
+  if (index >= hosts_.size() || hosts_[index].empty()) return Communicator::name_of(rank);
   return fmt::format("rank {} ({})", rank, hosts_[index]);
 }
 

@@ -24,6 +24,7 @@ class HostCommunicator final : public Communicator {
   int rank() const override { return transport_->rank(); }
   int size() const override { return transport_->size(); }
   int local_size() const override { return local_size_; }
+  std::string name_of(int rank) const override;
   void start_reduce_scatter(const Tensor& values, std::span<const ElementRange> parts) override;
   void start_all_gather(const Tensor& values, std::span<const ElementRange> parts) override;
   void wait() override { jobs_.wait(); }
@@ -62,7 +63,6 @@ class HostCommunicator final : public Communicator {
   void expect_farewells();
   void hear_farewells();
   void refuse_missing(std::span<const Waiting> waiting);
-  std::string name_of(int rank) const;
   [[noreturn]] void refuse_late(std::span<const Waiting> waiting);
   template <class Visit>
   void for_each_other(const Visit& visit) const;

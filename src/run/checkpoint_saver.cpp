@@ -149,6 +149,7 @@ void CheckpointSaver::go_back_to(std::int64_t step) {
 }
 
 void CheckpointSaver::start(CheckpointData data) {
+  spec_.before_save();
   retry_at_.reset();
   running_step_ = data.state.step;
   const Retention retention{.keep = spec_.keep,

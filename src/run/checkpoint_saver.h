@@ -29,6 +29,7 @@ struct SaverSpec {
   double stop_seconds = 10;  // that a stop signal leaves for all tries of the last save
   std::int64_t saved_step;   // has a checkpoint already; -1: none
   Trace* trace = nullptr;
+  std::function<void()> before_save = [] {};  // throws where the state must not be saved
 };
 
 // Every call comes from the thread that trains. Several ranks call together, and save while they

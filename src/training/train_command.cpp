@@ -17,6 +17,7 @@
 #include "lathe/model_files.h"
 #include "lathe/resume.h"
 #include "lathe/stop_signal.h"
+#include "rank_agreement.h"
 #include "run/run_files.h"
 #include "run/session_facts.h"
 #include "trainer.h"
@@ -103,6 +104,9 @@ std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<Checkpoint
   do_together(communicator, [&] {
     if (!start) initial = open_initial_model(options);
     resolve(options, {.all = communicator.size(), .on_this_machine = communicator.local_size()});
+  });
+  require_same_options(options, communicator);
+  do_together(communicator, [&] {
     DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
     if (start) {
       origin = {.tokenizer = tokenizer_of(*start, options),

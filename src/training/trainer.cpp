@@ -77,6 +77,7 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
     trace_ = std::make_unique<Trace>(communicator.rank());
   }
   watched_ = watched_steps();
+  check_ranks("at the start, step", state_.step);
   do_together(communicator, [this] { check_disk_space(); });
   folder_.emplace(
       RunFolderSpec{.folder = options_.out,
@@ -100,7 +101,8 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                 .retries = options_.save_retries,
                 .retry_seconds = options_.save_retry_seconds,
                 .saved_step = saved_step,
-                .trace = trace_.get()},
+                .trace = trace_.get(),
+                .before_save = [this] { check_ranks("before the save of step", state_.step); }},
       [this] { return checkpoint_data(); },
       [this](const std::string& line) { folder_->announce(line); }, communicator);
   result_.steps = horizon_.steps;
@@ -169,6 +171,7 @@ std::optional<Trainer::Step> Trainer::train_step() {
                             1.0f / static_cast<float>(tokens), /*accumulate=*/micro_step > 0,
                             is_last ? block_is_done_ : nullptr);
   }
+  check_ranks_in_step();
   saver_->before_update();
   const Trace::Span update = span("update");
   // Bias correction counts what has gone into the moments.

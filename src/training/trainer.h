@@ -45,6 +45,7 @@ class Trainer {
 
   Backend& backend() { return *backend_; }  // to be observed, before it runs
   const DataLoader& loader() const { return *loader_; }
+  const Gpt2& model() const { return model_; }
 
  private:
   // Of one update, before it.
@@ -53,6 +54,8 @@ class Trainer {
     bool updated;
   };
   void check_start();
+  void check_ranks(const char* when, std::int64_t step);
+  void check_ranks_in_step();
   std::optional<Step> train_step();
   void next_batch();
   bool settle(const Step& step);

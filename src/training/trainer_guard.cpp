@@ -5,6 +5,7 @@
 #include "lathe/error.h"
 #include "lathe/model_files.h"
 #include "lathe/resume.h"
+#include "rank_agreement.h"
 #include "trainer.h"
 
 namespace lathe {
@@ -16,6 +17,20 @@ void Trainer::check_start() {
   finite_check_->set_step(state_.step);
   finite_check_->check_parameters();
   backend_->set_observer(&*finite_check_);
+}
+
+// With --rank-check-every: that all ranks have the same parameters. Errors: peer.
+void Trainer::check_ranks(const char* when, std::int64_t step) {
+  if (communicator_.is_alone() || options_.rank_check_every == 0) return;
+  const Trace::Span checking = span("check_ranks");
+  require_same_parameters(*backend_, model_tensors(model_), communicator_,
+                          fmt::format("{} {}", when, step));
+}
+
+// Before a step's update, which gives each rank anew what it has of the others' parameters.
+void Trainer::check_ranks_in_step() {
+  const std::int64_t step = state_.step + 1, every = options_.rank_check_every;
+  if (every > 0 && step % every == 0) check_ranks("in step", step);
 }
 
 // Counts the step and logs it; false when the run has gone back to a checkpoint instead. Errors:
@@ -74,6 +89,7 @@ void Trainer::roll_back(const std::string& reason) {
   const GuardState left = state_.guard;
   load_checkpoint(*checkpoint, *backend_, model_tensors(model_), optimizer_tensors(model_, adamw_));
   state_ = checkpoint->state;
+  check_ranks("back at step", state_.step);
   state_.guard.rollbacks = left.rollbacks;
   state_.guard.refused_in_row = left.refused_in_row;
   state_.guard.last_refused_step = left.last_refused_step;
