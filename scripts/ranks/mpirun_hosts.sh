@@ -75,6 +75,7 @@ while true; do
       "checkpoint (MOST_RESTARTS); not again" >&2
     exit "${code:-1}"
   fi
-  echo "mpirun_hosts.sh: $status${code:+, exit code $code}: again, from $(newest_checkpoint)" >&2
+  from=$(newest_checkpoint)
+  echo "mpirun_hosts.sh: $status${code:+, exit code $code}: again, from ${from:-the beginning}" >&2
   ((in_vain == 0)) || sleep "${RESTART_PAUSE:-10}"
 done

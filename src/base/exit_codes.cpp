@@ -18,7 +18,7 @@ constexpr ExitCodeMeaning kTable[] = {
     {"5", "out of memory"},
     {"6", "writing failed, the last good checkpoint is intact"},
     {"7", "diverged"},
-    {"8", "another rank failed or did not answer"},
+    {"8", "another rank failed, is silent, or differs"},
     {"124", "time limit reached, after saving"},
     {"128+N", "stopped by signal N, after saving"},
 };

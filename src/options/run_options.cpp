@@ -202,7 +202,7 @@ constexpr OptionSpec kOptions[] = {
      .commands = kTrain,
      .on_resume = may_change,
      .help = "Under mpirun or srun, steps between checks that all ranks have the same parameters, "
-             "which begin and save a run too; 0 never checks. Where they differ, exit code 8"},
+             "or exit code 8; so do the start and each save. 0 never checks"},
     {.name = "recompute",
      .member = &Options::recompute,
      .choices = "none|block",
