@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -41,7 +40,8 @@ std::string values_text(const Options& options) {
   const json first = json::parse(texts.front());
   const json other = json::parse(texts[static_cast<std::size_t>(rank)]);
   const auto shown = [](const json& value) {
-    return value.empty() || value == "" ? "none" : value.get<std::string>();
+    const auto text = value.get<std::string>();
+    return text.empty() ? "none" : text;
   };
   for (const OptionSpec& option : option_table()) {
     const std::string name(option.name);
