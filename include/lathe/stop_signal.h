@@ -22,6 +22,9 @@ class StopSignalWatch {
   StopSignalWatch& operator=(const StopSignalWatch&) = delete;
   ~StopSignalWatch();
 
+  // The end has begun: signals are ignored from here on, and do not change the exit code.
+  void ignore_from_now_on();
+
  private:
   bool is_outermost_;
 };
@@ -39,6 +42,8 @@ int stop_exit_code();
 std::string stop_cause();   // for people: "signal 15", "--max-time"
 std::string stop_reason();  // for result.json: "signal", "max_time"
 
+// Whether that is the code of a command that was asked to stop.
+bool is_stop_code(int exit_code);
 // Another rank was asked, which would end with that code: from now on this process is asked too.
 void take_over_stop(int exit_code);
 

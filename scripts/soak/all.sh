@@ -12,7 +12,7 @@ trap 'kill "${soak:-$$}" 2>/dev/null || true; exit 143' TERM INT HUP
 
 passed=0
 all=0
-for name in shim_calls kill_calls random_kills io_errors full_disk power_loss bit_flips signals exact_resume \
+for name in shim_calls kill_calls random_kills io_errors full_disk power_loss bit_flips signals exact_resume rank_kills \
   rank_hosts; do
   began=$SECONDS
   echo "--- $name"

@@ -83,10 +83,10 @@ def environment(faults=None):
     return result
 
 
-def start(arguments, faults=None, **options):
-    """A lathe that has started; its output goes nowhere."""
+def start(arguments, faults=None, launcher=(), **options):
+    """A lathe that has started; its output goes nowhere. `launcher`: the words before it."""
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
-    process = subprocess.Popen([LATHE, *map(str, arguments)], env=environment(faults),
+    process = subprocess.Popen([*launcher, LATHE, *map(str, arguments)], env=environment(faults),
                                stdin=subprocess.DEVNULL, preexec_fn=end_with_parent, **options)
     RUNNING.add(process)
     return process
@@ -104,8 +104,8 @@ class Ended:
         return f"exit code {self.code}" + (f": {lines[-1]}" if lines else "")
 
 
-def run(arguments, faults=None):
-    process = start(arguments, faults, stderr=subprocess.PIPE)
+def run(arguments, faults=None, launcher=()):
+    process = start(arguments, faults, launcher, stderr=subprocess.PIPE)
     try:
         said = process.communicate(timeout=TIMEOUT)[1].decode(errors="replace")
     except subprocess.TimeoutExpired:
@@ -143,11 +143,12 @@ def tensors(run_folder, step):
 class Unbroken:
     """A run that nothing interrupts, to compare with."""
 
-    def __init__(self, scratch, options, steps):
+    def __init__(self, scratch, options, steps, launcher=()):
         self.options = [*SMALL, *options, "--steps", str(steps)]
         self.steps = steps
+        self.launcher = launcher
         self.folder = scratch.folder() / "run"
-        ended = run(["train", *self.options, "--out", self.folder])
+        ended = run(["train", *self.options, "--out", self.folder], launcher=launcher)
         if ended.code != 0:
             sys.exit(f"the unbroken run: {ended}")
         self.tensors = tensors(self.folder, steps)
@@ -174,7 +175,7 @@ class Unbroken:
 
     def finish(self, folder):
         """Goes on with a broken run to its end; what is wrong with that, or ""."""
-        ended = run(self.train(folder, "--resume=auto"))
+        ended = run(self.train(folder, "--resume=auto"), launcher=self.launcher)
         if ended.code != 0:
             return f"resume: {ended}"
         return self.difference(folder)

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "lathe/error.h"
+#include "lathe/stop_signal.h"
 
 namespace lathe {
 namespace {
@@ -60,8 +61,19 @@ void do_together(Communicator& communicator, const std::function<void()>& work) 
     const std::string& first = failures[rank];
     if (first.empty()) continue;
     const std::string message = first.substr(first.find(' ') + 1);
-    throw Error(static_cast<ExitCode>(number_in(first)),
+    const auto exit_code = static_cast<int>(number_in(first));
+    if (is_stop_code(exit_code)) take_over_stop(exit_code);
+    throw Error(static_cast<ExitCode>(exit_code),
                 rank == 0 ? message : fmt::format("rank {}: {}", rank, message));
+  }
+}
+
+void tell_failure_from_stop(Communicator& communicator, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    if (is_stop(error)) communicator.require_others();
+    throw;
   }
 }
 

@@ -5,11 +5,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <thread>
 
 #include "base/clock.h"
 #include "lathe/error.h"
+#include "lathe/stop_signal.h"
+#include "meet_ranks.h"
 #include "run/session_facts.h"
 
 namespace lathe {
@@ -17,8 +18,11 @@ namespace {
 
 constexpr std::int64_t kSumPiece = std::int64_t{1} << 18;      // elements from each rank at a time
 constexpr std::size_t kLargestMessage = std::size_t{1} << 28;  // bytes
-constexpr std::size_t kFarewellBytes = 512;
-constexpr double kGrace = 5;  // seconds, for others to leave too
+
+// Seconds.
+constexpr double kLongestSilence = 30, kShortestSilence = 5;  // of a rank that is not stopped
+constexpr double kOnItsWay = 0.2;  // for what a rank sent before it said that it fails
+constexpr double kMoment = 0.3;    // from a launcher's signal to word of the death that it is about
 
 std::span<std::byte> bytes_of(const Tensor& values) {
   return {static_cast<std::byte*>(values.data()), static_cast<std::size_t>(values.bytes())};
@@ -51,22 +55,33 @@ class Patience {
   std::chrono::microseconds pause_{10};
 };
 
-std::string text_of(std::span<const std::byte> bytes) {
-  std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  return text.substr(0, text.find('\0'));
-}
+// Shows a collective from here to the end of its scope.
+class Shown {
+ public:
+  Shown(Trace* trace, const char* name, std::int64_t bytes)
+      : trace_(trace), event_{name, "communication", {"bytes", bytes}, SteadyClock::now(), {}} {}
+  Shown(const Shown&) = delete;
+  Shown& operator=(const Shown&) = delete;
+  ~Shown() {
+    if (trace_ == nullptr) return;
+    event_.end = SteadyClock::now();
+    trace_->record(event_, "communication");
+  }
+
+ private:
+  using SteadyClock = std::chrono::steady_clock;
+  Trace* trace_;
+  TraceEvent event_;
+};
 
 }  // namespace
 
 HostCommunicator::HostCommunicator(std::unique_ptr<Transport> transport, double timeout)
-    : transport_(std::move(transport)),
-      timeout_(timeout),
-      farewells_(static_cast<std::size_t>(size())),
-      is_late_(static_cast<std::size_t>(size())) {
-  expect_farewells();
+    : transport_(std::move(transport)), timeout_(timeout) {
   const std::string host = host_name();
   hosts_ = gather(host);
   local_size_ = static_cast<int>(std::ranges::count(hosts_, host));
+  watch_.emplace(meet_ranks(*this), std::clamp(timeout, kShortestSilence, kLongestSilence));
 }
 
 template <class Visit>
@@ -79,7 +94,7 @@ void HostCommunicator::for_each_other(const Visit& visit) const {
 std::string HostCommunicator::name_of(int rank) const {
   const auto index = static_cast<std::size_t>(rank);
   if (index >= hosts_.size() || hosts_[index].empty()) return Communicator::name_of(rank);
-  return fmt::format("rank {} ({})", rank, hosts_[index]);
+  return fmt::format("rank {} on {}", rank, hosts_[index]);
 }
 
 void HostCommunicator::exchange(std::span<const Outgoing> out, std::span<const Incoming> in) {
@@ -90,15 +105,14 @@ void HostCommunicator::exchange(std::span<const Outgoing> out, std::span<const I
       begin(message.bytes.subspan(at, count));
     }
   };
-  using enum Transport::Channel;
   for (const Incoming& message : in) {
     start(message, [&](std::span<std::byte> bytes) {
-      waiting.push_back({message.rank, true, transport_->start_receive(message.rank, data, bytes)});
+      waiting.push_back({message.rank, true, transport_->start_receive(message.rank, bytes)});
     });
   }
   for (const Outgoing& message : out) {
     start(message, [&](std::span<const std::byte> bytes) {
-      waiting.push_back({message.rank, false, transport_->start_send(message.rank, data, bytes)});
+      waiting.push_back({message.rank, false, transport_->start_send(message.rank, bytes)});
     });
   }
   is_broken_ = true;  // unless this ends well
@@ -106,12 +120,10 @@ void HostCommunicator::exchange(std::span<const Outgoing> out, std::span<const I
     std::erase_if(waiting, [](const Waiting& message) { return message.is_done(); });
     return waiting.empty();
   };
-  const double deadline = now() + timeout_;
+  const double begin = now();
   for (Patience patience; !are_done(); patience.wait()) {
-    hear_farewells();
-    if (are_done()) break;  // what has come before a farewell still counts
-    refuse_missing(waiting);
-    if (now() > deadline) refuse_late(waiting);
+    require_alive(begin);
+    if (now() > begin + timeout_) refuse_late(waiting);
   }
   is_broken_ = false;
 }
@@ -126,73 +138,40 @@ void HostCommunicator::refuse_late(std::span<const Waiting> waiting) {
     if (names.empty() || names.back() != name_of(message.rank)) {
       names.push_back(name_of(message.rank));
     }
-    is_late_[static_cast<std::size_t>(message.rank)] = true;
+    if (message.rank == 0) is_first_late_ = true;
   }
-  throw Error(ExitCode::peer, fmt::format("{}: nothing heard for {:g} s (--rank-timeout): dead, "
-                                          "stopped, or cut off",
+  throw Error(ExitCode::peer, fmt::format("{}: nothing heard for {:g} s (--rank-timeout)",
                                           fmt::join(names, ", "), timeout_));
 }
 
-void HostCommunicator::expect_farewells() {
-  for_each_other([&](int other) {
-    Farewell& farewell = farewells_[static_cast<std::size_t>(other)];
-    farewell.bytes.resize(kFarewellBytes);
-    farewell.is_done =
-        transport_->start_receive(other, Transport::Channel::farewell, farewell.bytes);
-  });
+// A rank that fails by itself has sent before whatever the others need to fail alike: that is on
+// its way, and counts more. One that was asked to stop before its first step stops all.
+void HostCommunicator::require_alive(double waiting_since) const {
+  if (!watch_) return;
+  const std::optional<PeerFailure> failure = watch_->failure();
+  if (!failure) return;
+  if (failure->kind == PeerFailure::Kind::failed && now() < waiting_since + kOnItsWay) return;
+  if (!is_stop_code(failure->exit_code)) throw Error(ExitCode::peer, failure->message);
+  take_over_stop(failure->exit_code);
+  throw Error(static_cast<ExitCode>(failure->exit_code), failure->message);
 }
 
-void HostCommunicator::hear_farewells() {
-  for_each_other([&](int other) { farewells_[static_cast<std::size_t>(other)].is_heard(); });
+void HostCommunicator::require_others() {
+  const double end = now() + kMoment;
+  for (Patience patience; now() < end; patience.wait()) watch_->require_alive();
 }
 
-bool HostCommunicator::Farewell::is_heard() {
-  has_come = has_come || is_done();
-  return has_come;
-}
-
-// Whoever waits for a rank that has left waits in vain.
-void HostCommunicator::refuse_missing(std::span<const Waiting> waiting) {
-  for (const Waiting& message : waiting) {
-    const Farewell& farewell = farewells_[static_cast<std::size_t>(message.rank)];
-    if (!farewell.has_come) continue;
-    const std::string failure = text_of(farewell.bytes);
-    const std::string name = name_of(message.rank);
-    throw Error(ExitCode::peer, failure.empty()
-                                    ? fmt::format("{} has ended before the others", name)
-                                    : fmt::format("{} has failed: {}", name, failure));
+bool HostCommunicator::leave(const std::optional<Failure>& failure) noexcept {
+  jobs_.stop();
+  if (failure) {
+    watch_->say_failure(static_cast<int>(failure->code), failure->message);
+  } else {
+    watch_->leave();
   }
-}
-
-// A rank that does not answer any more is not waited for.
-std::vector<std::string> HostCommunicator::leave(const std::string& failure) noexcept {
-  std::vector<std::string> said(static_cast<std::size_t>(size()));
-  said[static_cast<std::size_t>(rank())] = failure;
-  try {
-    jobs_.stop();
-    std::vector<std::byte> message(kFarewellBytes);
-    std::memcpy(message.data(), failure.data(), std::min(failure.size(), kFarewellBytes - 1));
-    std::vector<IsDone> waiting;
-    for_each_other([&](int other) {
-      const auto index = static_cast<std::size_t>(other);
-      if (is_late_[index]) return;
-      waiting.push_back(transport_->start_send(other, Transport::Channel::farewell, message));
-      Farewell& farewell = farewells_[index];
-      waiting.push_back([&farewell] { return farewell.is_heard(); });
-    });
-    const double deadline = now() + (failure.empty() ? timeout_ : std::min(kGrace, timeout_));
-    for (Patience patience; !waiting.empty() && now() < deadline; patience.wait()) {
-      std::erase_if(waiting, [](const IsDone& is_done) { return is_done(); });
-    }
-    for_each_other([&](int other) {
-      const auto index = static_cast<std::size_t>(other);
-      if (farewells_[index].has_come) said[index] = text_of(farewells_[index].bytes);
-    });
-    if (waiting.empty() && !is_broken_) transport_->close();
-  } catch (const std::exception&) {
-    // Nobody hears it then, and this rank ends all the same.
-  }
-  return said;
+  const std::optional<PeerFailure> other = watch_->failure();
+  if (!failure && !other && !is_broken_) transport_->close(timeout_);
+  const bool is_first_gone = other && other->rank == 0 && other->kind != PeerFailure::Kind::failed;
+  return !is_first_gone && !is_first_late_;
 }
 
 void HostCommunicator::start_reduce_scatter(const Tensor& values,
@@ -213,6 +192,7 @@ void HostCommunicator::reduce_scatter(const Tensor& values, std::span<const Elem
   std::int64_t largest = 0;
   for (const ElementRange& part : parts) largest = std::max(largest, part.end - part.begin);
   const ElementRange own = parts[static_cast<std::size_t>(rank())];
+  const Shown shown(trace_, "reduce_scatter", values.bytes());
   const auto piece_bytes = static_cast<std::size_t>(kSumPiece * size_of(DType::fp32));
   parts_.resize(piece_bytes * static_cast<std::size_t>(size()));
   const auto from = [&](int other) {
@@ -242,6 +222,7 @@ void HostCommunicator::reduce_scatter(const Tensor& values, std::span<const Elem
 }
 
 void HostCommunicator::all_gather(const Tensor& values, std::span<const ElementRange> parts) {
+  const Shown shown(trace_, "all_gather", values.bytes());
   const Tensor mine = part_of(values, parts[static_cast<std::size_t>(rank())]);
   std::vector<Outgoing> out;
   std::vector<Incoming> in;
@@ -261,6 +242,7 @@ void HostCommunicator::sum(const Tensor& values) {
 
 void HostCommunicator::sum(std::span<double> values) {
   jobs_.wait();
+  const Shown shown(trace_, "sum", static_cast<std::int64_t>(values.size_bytes()));
   const std::vector<double> mine(values.begin(), values.end());
   std::vector<std::vector<double>> all(static_cast<std::size_t>(size()), mine);
   std::vector<Outgoing> out;

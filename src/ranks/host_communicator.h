@@ -1,17 +1,19 @@
 // The communicator of ranks whose devices compute in the memory of the host. Every collective is
 // one direct exchange: each rank first posts all that it sends, then waits. So a rank that is late
-// or stopped is the very one whose message is missing. Sums are made by the rank that has the part,
-// in the order of ranks: the same bits in every run.
+// is the very one whose message is missing; one that is dead or stopped is known to the watch. Sums
+// are made by the rank that has the part, in the order of ranks: the same bits in every run.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "job_thread.h"
 #include "lathe/communicator.h"
+#include "peer_watch.h"
 #include "transport.h"
 
 namespace lathe {
@@ -28,24 +30,19 @@ class HostCommunicator final : public Communicator {
   void start_reduce_scatter(const Tensor& values, std::span<const ElementRange> parts) override;
   void start_all_gather(const Tensor& values, std::span<const ElementRange> parts) override;
   void wait() override { jobs_.wait(); }
+  void abandon() noexcept override { jobs_.stop(); }
   void sum(const Tensor& values) override;
   void sum(std::span<double> values) override;
   std::vector<std::string> gather(const std::string& text) override;
-  std::vector<std::string> leave(const std::string& failure) noexcept override;
+  void require_others() override;
+  void set_trace(Trace* trace) override { trace_ = trace; }
+  bool leave(const std::optional<Failure>& failure) noexcept override;
 
  private:
   struct Waiting {
     int rank;
     bool is_receive;
     IsDone is_done;
-  };
-  // What a rank says when it ends: whether it has failed, and how.
-  struct Farewell {
-    std::vector<std::byte> bytes;
-    IsDone is_done;
-    bool has_come = false;
-
-    bool is_heard();
   };
   // What goes to a rank or comes from it in one exchange.
   struct Outgoing {
@@ -60,9 +57,7 @@ class HostCommunicator final : public Communicator {
   void exchange(std::span<const Outgoing> out, std::span<const Incoming> in);
   void reduce_scatter(const Tensor& values, std::span<const ElementRange> parts);
   void all_gather(const Tensor& values, std::span<const ElementRange> parts);
-  void expect_farewells();
-  void hear_farewells();
-  void refuse_missing(std::span<const Waiting> waiting);
+  void require_alive(double waiting_since) const;
   [[noreturn]] void refuse_late(std::span<const Waiting> waiting);
   template <class Visit>
   void for_each_other(const Visit& visit) const;
@@ -70,12 +65,13 @@ class HostCommunicator final : public Communicator {
   std::unique_ptr<Transport> transport_;
   double timeout_;
   int local_size_ = 1;
-  std::vector<std::string> hosts_;   // by rank
-  std::vector<Farewell> farewells_;  // by rank
-  std::vector<std::byte> parts_;     // of a sum, one from each rank
-  std::vector<bool> is_late_;        // by rank
-  bool is_broken_ = false;           // messages are under way that nobody waits for
-  JobThread jobs_;                   // last: what has been started, while this rank goes on
+  std::vector<std::string> hosts_;  // by rank
+  std::vector<std::byte> parts_;    // of a sum, one from each rank
+  std::optional<PeerWatch> watch_;  // nullopt: this rank has not met the others yet
+  Trace* trace_ = nullptr;
+  bool is_first_late_ = false;  // the first rank
+  bool is_broken_ = false;      // messages are under way that nobody waits for
+  JobThread jobs_;              // last: what has been started, while this rank goes on
 };
 
 }  // namespace lathe

@@ -65,13 +65,17 @@ void PeerWatch::leave() {
 }
 
 void PeerWatch::say_failure(int exit_code, const std::string& reason) {
+  const bool is_of_another = exit_code == static_cast<int>(ExitCode::peer);
   {
     const std::scoped_lock lock(board_->mutex);
     board_->own_failure = {
         .kind = MessageKind::failed,
         .rank = rank_,
-        .text = message_text(fmt::format("rank {} on {} failed with exit code {}: {}", rank_,
-                                         host_name(), exit_code, reason))};
+        .number = exit_code,
+        .text =
+            message_text(is_of_another ? reason
+                                       : fmt::format("rank {} on {} failed with exit code {}: {}",
+                                                     rank_, host_name(), exit_code, reason))};
   }
   board_->post(Wish::fail);
   board_->wait_until_over(kLastWords);

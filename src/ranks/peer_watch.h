@@ -23,6 +23,7 @@ struct PeerFailure {
   int rank;
   Kind kind;
   std::string message;  // one line with the rank and the machine
+  int exit_code = 0;    // of one that has said it
 };
 
 struct RankProgress {
@@ -54,8 +55,8 @@ class PeerWatch {
   // This rank has no more to do with the others, and they need not mind its end. Waits until that
   // is known; rank 0 until all others have left too; at most silence_seconds.
   void leave();
-  // This rank is about to end with `exit_code` for a reason of its own. Waits until the others know
-  // it, at most a second.
+  // This rank is about to end with `exit_code`, for a reason of its own or, with that of
+  // Error(peer), of another. Waits until the others know it, at most a second.
   void say_failure(int exit_code, const std::string& reason);
 
  private:

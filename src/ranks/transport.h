@@ -20,14 +20,14 @@ class Transport {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Messages on one channel from one rank to another come in the order in which they were sent. The
-  // memory must last until the message is done. Errors: peer.
-  enum class Channel { data, farewell };
-  virtual IsDone start_send(int to, Channel channel, std::span<const std::byte> bytes) = 0;
-  virtual IsDone start_receive(int from, Channel channel, std::span<std::byte> bytes) = 0;
+  // Messages from one rank to another come in the order in which they were sent. The memory must
+  // last until the message is done. Errors: peer.
+  virtual IsDone start_send(int to, std::span<const std::byte> bytes) = 0;
+  virtual IsDone start_receive(int from, std::span<std::byte> bytes) = 0;
 
-  // All ranks have taken leave, and nothing is under way.
-  virtual void close() noexcept {}
+  // All ranks do so, and nothing is under way. Where one does not come within `seconds` after all,
+  // this process ends.
+  virtual void close(double /*seconds*/) noexcept {}
 };
 
 // MPI's ranks. Errors: usage, where this build has no MPI, or MPI knows of another number of ranks

@@ -171,7 +171,8 @@ void WatchLoop::learn(const Message& failure) {
   if (!is_first) return;
   const std::scoped_lock lock(board_.mutex);
   board_.failure = {failure.rank, kind_of(failure),
-                    is_own ? "this is what the others saw: " + failure.text : failure.text};
+                    is_own ? "this is what the others saw: " + failure.text : failure.text,
+                    static_cast<int>(failure.number)};
   board_.has_failure = true;
 }
 

@@ -24,6 +24,8 @@ std::atomic<std::int64_t> end_of_time = kNever;  // milliseconds
 std::atomic<bool> is_watching = false;
 std::atomic<bool> is_taken_over = false;  // `caught` is another rank's signal
 
+constexpr int kSignals = 128;  // exit codes above it are those of signals
+
 std::int64_t now() {
   timespec time{};
   clock_gettime(CLOCK_MONOTONIC, &time);
@@ -38,7 +40,7 @@ void remember(int signal) {
     caught_at = now();
     caught = signal;
   } else if (now() - caught_at > kAtOnce) {
-    _exit(128 + signal);
+    _exit(kSignals + signal);
   }
 }
 
@@ -77,6 +79,11 @@ StopSignalWatch::~StopSignalWatch() {
   is_watching = false;
 }
 
+void StopSignalWatch::ignore_from_now_on() {
+  handle(SIG_IGN);
+  is_outermost_ = false;
+}
+
 void stop_after(double seconds) {
   const bool is_limit = std::isfinite(seconds);
   end_of_time = is_limit ? now() + static_cast<std::int64_t>(seconds * 1000) : kNever;
@@ -91,7 +98,7 @@ int stop_signal() {
 }
 
 int stop_exit_code() {
-  return caught != 0 ? 128 + caught : static_cast<int>(ExitCode::time_limit);
+  return caught != 0 ? kSignals + caught : static_cast<int>(ExitCode::time_limit);
 }
 
 std::string stop_cause() {
@@ -102,8 +109,11 @@ std::string stop_reason() {
   return caught != 0 ? "signal" : "max_time";
 }
 
+bool is_stop_code(int exit_code) {
+  return exit_code > kSignals || exit_code == static_cast<int>(ExitCode::time_limit);
+}
+
 void take_over_stop(int exit_code) {
-  constexpr int kSignals = 128;
   if (is_stop_requested()) return;
   if (exit_code <= kSignals) {
     end_of_time = now();
@@ -120,7 +130,7 @@ void require_no_stop(const std::string& what) {
 }
 
 bool is_stop(const Error& error) {
-  return is_stop_requested() && static_cast<int>(error.code()) == stop_exit_code();
+  return is_stop_requested() && is_stop_code(static_cast<int>(error.code()));
 }
 
 }  // namespace lathe

@@ -126,12 +126,6 @@ std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<Checkpoint
                                    initial ? initial->source.get() : nullptr, communicator);
 }
 
-// Of a rank that was asked to stop before the first step: by what asked for it, or by others that
-// stop.
-bool is_stop_at_start(const Error& error) {
-  return is_stop(error) || (error.code() == ExitCode::peer && is_stop_requested());
-}
-
 // RUN/rank-0003.log: what ended a rank. Best effort, the run has failed anyhow.
 void write_rank_log(const Options& options, const Communicator& communicator,
                     const Failure& failure) {
@@ -160,16 +154,17 @@ int train(Options options, Communicator& communicator) {
   std::optional<CheckpointInfo> start;
   std::unique_ptr<Trainer> trainer;
   try {
-    trainer = make_trainer(options, start, communicator);
+    tell_failure_from_stop(communicator,
+                           [&] { trainer = make_trainer(options, start, communicator); });
   } catch (const Error& error) {
-    if (!is_stop_at_start(error)) throw;
+    if (!is_stop(error)) throw;
     const int exit_code =
         communicator.is_first() ? leave_stopped(options, start, error.what()) : stop_exit_code();
-    communicator.leave(error.what());
+    communicator.leave(current_failure());
     return exit_code;
   }
   const int exit_code = trainer ? run(*trainer, options, communicator) : 0;
-  communicator.leave("");
+  communicator.leave({});
   return exit_code;
 }
 
@@ -178,8 +173,8 @@ int train(Options options, Communicator& communicator) {
 int fail_as_rank(Communicator& communicator, const Failure& failure) {
   const auto say = [&](const std::string& line) { fmt::print(stderr, "lathe: {}\n", line); };
   if (communicator.is_first()) say(failure.message);
-  const std::vector<std::string> said = communicator.leave(failure.message);
-  if (said.front().empty()) say(fmt::format("rank {}: {}", communicator.rank(), failure.message));
+  const bool is_told = communicator.leave(failure);
+  if (!is_told) say(fmt::format("rank {}: {}", communicator.rank(), failure.message));
   return static_cast<int>(failure.code);
 }
 
@@ -195,11 +190,14 @@ int train_as_rank(const Options& options, Communicator& communicator) {
 }
 
 int train_command(const Options& options) {
-  const StopSignalWatch watch;
+  StopSignalWatch watch;
   constexpr double kNoLimit = std::numeric_limits<double>::infinity();
   stop_after(options.max_time.empty() ? kNoLimit : parse_duration("max-time", options.max_time));
   const std::unique_ptr<Communicator> communicator = join_ranks(options);
-  return train_as_rank(options, *communicator);
+  const int exit_code = train_as_rank(options, *communicator);
+  // A launcher signals all that are left when one has failed, as this one may have.
+  if (!communicator->is_alone()) watch.ignore_from_now_on();
+  return exit_code;
 }
 
 }  // namespace lathe

@@ -20,6 +20,11 @@ std::unique_ptr<Backend> make_training_backend(const Options& options, const Mod
   return backend;
 }
 
+// Of a rank, in the one trace of all.
+std::size_t most_events_of(const Communicator& communicator) {
+  return Trace::kMostEvents / static_cast<std::size_t>(communicator.size());
+}
+
 }  // namespace
 
 Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
@@ -73,8 +78,8 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                                     .rank = communicator.rank(),
                                     .ranks = communicator.size()},
                   DataPosition{.epoch = state_.epoch, .sequence = state_.sequence});
-  if (!options_.trace.empty() && communicator.is_first()) {
-    trace_ = std::make_unique<Trace>(communicator.rank());
+  if (!options_.trace.empty()) {
+    trace_ = std::make_unique<Trace>(communicator.rank(), most_events_of(communicator));
   }
   watched_ = watched_steps();
   check_ranks("at the start, step", state_.step);
@@ -114,30 +119,10 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
 }
 
 int Trainer::run() {
-  const std::int64_t end =
-      options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
   try {
-    write_start();
-    say_start();
-    check_start();
-    if (!is_new_) save();  // where the checkpoint has come from elsewhere
-    catch_up();
-    while (state_.step < end && !has_ended() && !must_stop()) {
-      follow_watched_steps();
-      const std::optional<Step> step = train_step();
-      if (!step || !settle(*step)) continue;
-      for (const std::string& message : backend_->take_messages()) folder_->announce(message);
-      if (state_.step == end) break;
-      saver_->follow();
-      if (is_due(options_.checkpoint_every)) save();
-      if (is_due(options_.val_every)) validate();
-      if (is_due(options_.sample_every)) show_sample();
-    }
-    finish_saving();
-    if (!must_stop()) validate();
-    end_run();
+    tell_failure_from_stop(communicator_, [this] { run_steps(); });
   } catch (const Error& error) {
-    saver_->give_up();
+    give_up();
     if (is_stop(error)) {
       finish("stopped", stop_reason(), stop_exit_code());
     } else {
@@ -145,11 +130,43 @@ int Trainer::run() {
     }
     throw;
   } catch (...) {
-    saver_->give_up();
+    give_up();
     fail(current_failure());
     throw;
   }
   return result_.exit_code;
+}
+
+void Trainer::run_steps() {
+  const std::int64_t end =
+      options_.stop_at_step > 0 ? std::min(horizon_.steps, options_.stop_at_step) : horizon_.steps;
+  write_start();
+  say_start();
+  check_start();
+  if (!is_new_) save();  // where the checkpoint has come from elsewhere
+  catch_up();
+  while (state_.step < end && !has_ended() && !must_stop()) {
+    follow_watched_steps();
+    const std::optional<Step> step = train_step();
+    if (!step || !settle(*step)) continue;
+    for (const std::string& message : backend_->take_messages()) folder_->announce(message);
+    if (state_.step == end) break;
+    saver_->follow();
+    if (is_due(options_.checkpoint_every)) save();
+    if (is_due(options_.val_every)) validate();
+    if (is_due(options_.sample_every)) show_sample();
+  }
+  finish_saving();
+  if (!must_stop()) validate();
+  end_run();
+}
+
+// What is under way, when the run is about to fail: other ranks may be anywhere.
+void Trainer::give_up() {
+  communicator_.abandon();
+  saver_->give_up();
+  if (!trace_) return;
+  if (const auto own = stop_trace(trace_->started())) write_traces({&*own, 1});
 }
 
 // One update from a whole batch, as far as the guard lets it. Nothing is awaited before its end.

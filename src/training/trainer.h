@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,8 @@ class Trainer {
     double loss, gradient_norm, seconds;
     bool updated;
   };
+  void run_steps();
+  void give_up();
   void check_start();
   void check_ranks(const char* when, std::int64_t step);
   void check_ranks_in_step();
@@ -64,7 +67,10 @@ class Trainer {
   void observe(const StepMetrics& metrics);
   std::optional<StepRange> watched_steps() const;
   void follow_watched_steps();
+  bool are_watched_steps_over() const;
   void finish_trace();
+  std::optional<Trace::Text> stop_trace(Trace::WallTime origin);
+  void write_traces(std::span<const Trace::Text> ranks);
   Trace::Span span(const char* name, TraceNumber number = {}) {
     return {trace_.get(), name, "step", number};
   }

@@ -9,14 +9,14 @@
 
 namespace lathe::test {
 
-void Mail::put(int from, int to, Transport::Channel channel, std::span<const std::byte> bytes) {
+void Mail::put(int from, int to, std::span<const std::byte> bytes) {
   const std::lock_guard lock(mutex_);
-  messages_[{from, to, channel}].emplace(bytes.begin(), bytes.end());
+  messages_[{from, to}].emplace(bytes.begin(), bytes.end());
 }
 
-bool Mail::take(int from, int to, Transport::Channel channel, std::span<std::byte> bytes) {
+bool Mail::take(int from, int to, std::span<std::byte> bytes) {
   const std::lock_guard lock(mutex_);
-  auto& queue = messages_[{from, to, channel}];
+  auto& queue = messages_[{from, to}];
   if (queue.empty()) return false;
   if (queue.front().size() != bytes.size()) throw std::logic_error("a message of another size");
   std::ranges::copy(queue.front(), bytes.begin());
@@ -24,13 +24,13 @@ bool Mail::take(int from, int to, Transport::Channel channel, std::span<std::byt
   return true;
 }
 
-IsDone ThreadTransport::start_send(int to, Channel channel, std::span<const std::byte> bytes) {
-  mail_->put(rank_, to, channel, bytes);
+IsDone ThreadTransport::start_send(int to, std::span<const std::byte> bytes) {
+  mail_->put(rank_, to, bytes);
   return [] { return true; };
 }
 
-IsDone ThreadTransport::start_receive(int from, Channel channel, std::span<std::byte> bytes) {
-  return [this, from, channel, bytes] { return mail_->take(from, rank_, channel, bytes); };
+IsDone ThreadTransport::start_receive(int from, std::span<std::byte> bytes) {
+  return [this, from, bytes] { return mail_->take(from, rank_, bytes); };
 }
 
 void run_ranks(int ranks, const std::function<void(Communicator&)>& work, double timeout) {
@@ -45,10 +45,10 @@ void run_ranks(int ranks, const std::function<void(Communicator&)>& work, double
           communicator = std::make_unique<HostCommunicator>(
               std::make_unique<ThreadTransport>(mail, rank, ranks), timeout);
           work(*communicator);
-          communicator->leave("");
-        } catch (const std::exception& error) {
+          communicator->leave({});
+        } catch (const std::exception&) {
           failures[static_cast<std::size_t>(rank)] = std::current_exception();
-          if (communicator) communicator->leave(error.what());
+          if (communicator) communicator->leave(current_failure());
         }
       });
     }

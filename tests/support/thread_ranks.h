@@ -6,7 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <queue>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "lathe/communicator.h"
@@ -17,12 +17,12 @@ namespace lathe::test {
 // The messages between ranks that have not been taken yet.
 class Mail {
  public:
-  void put(int from, int to, Transport::Channel channel, std::span<const std::byte> bytes);
+  void put(int from, int to, std::span<const std::byte> bytes);
   // False where none has come. One of another size is a defect of the test's subject.
-  bool take(int from, int to, Transport::Channel channel, std::span<std::byte> bytes);
+  bool take(int from, int to, std::span<std::byte> bytes);
 
  private:
-  using Way = std::tuple<int, int, Transport::Channel>;
+  using Way = std::pair<int, int>;
   std::mutex mutex_;
   std::map<Way, std::queue<std::vector<std::byte>>> messages_;
 };
@@ -34,8 +34,8 @@ class ThreadTransport final : public Transport {
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
-  IsDone start_send(int to, Channel channel, std::span<const std::byte> bytes) override;
-  IsDone start_receive(int from, Channel channel, std::span<std::byte> bytes) override;
+  IsDone start_send(int to, std::span<const std::byte> bytes) override;
+  IsDone start_receive(int from, std::span<std::byte> bytes) override;
 
  private:
   std::shared_ptr<Mail> mail_;

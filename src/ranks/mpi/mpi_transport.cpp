@@ -1,7 +1,9 @@
 // Of MPI only starting and messages between two ranks are used: its collectives wait without end,
 // and add in orders of their own.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <memory>
 
@@ -11,6 +13,8 @@
 
 namespace lathe {
 namespace {
+
+constexpr int kTag = 0;
 
 class MpiTransport final : public Transport {
  public:
@@ -23,7 +27,7 @@ class MpiTransport final : public Transport {
     require(mpi_.comm_rank(mpi_.world, &rank_));
     require(mpi_.comm_size(mpi_.world, &size_));
     if (size_ == expected) return;
-    close();
+    mpi_.finalize();
     throw Error(
         ExitCode::usage,
         fmt::format("{}: MPI finds {} {} here, not {}: its launcher is not that of Open MPI; "
@@ -34,21 +38,26 @@ class MpiTransport final : public Transport {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
-  IsDone start_send(int to, Channel channel, std::span<const std::byte> bytes) override {
+  IsDone start_send(int to, std::span<const std::byte> bytes) override {
     MPI_Request request = nullptr;
-    require(mpi_.isend(bytes.data(), static_cast<int>(bytes.size()), mpi_.byte, to,
-                       static_cast<int>(channel), mpi_.world, &request));
+    require(mpi_.isend(bytes.data(), static_cast<int>(bytes.size()), mpi_.byte, to, kTag,
+                       mpi_.world, &request));
     return until_done(request);
   }
 
-  IsDone start_receive(int from, Channel channel, std::span<std::byte> bytes) override {
+  IsDone start_receive(int from, std::span<std::byte> bytes) override {
     MPI_Request request = nullptr;
-    require(mpi_.irecv(bytes.data(), static_cast<int>(bytes.size()), mpi_.byte, from,
-                       static_cast<int>(channel), mpi_.world, &request));
+    require(mpi_.irecv(bytes.data(), static_cast<int>(bytes.size()), mpi_.byte, from, kTag,
+                       mpi_.world, &request));
     return until_done(request);
   }
 
-  void close() noexcept override { mpi_.finalize(); }
+  // MPI waits for the others without end, also for one that has died since.
+  void close(double seconds) noexcept override {
+    alarm(static_cast<unsigned>(std::ceil(seconds)));
+    mpi_.finalize();
+    alarm(0);
+  }
 
  private:
   IsDone until_done(MPI_Request request) {
