@@ -17,11 +17,13 @@ OPTIONS = ["--micro-batch", "1", "--batch-tokens", "128", "--checkpoint-every", 
 LIMIT = 10.0  # seconds from the death to the end of all
 RECOVERY = "--enable-recovery"  # mpirun then leaves the other ranks alone
 
-# Says which process a rank is, and how it ended. The launcher's TERM comes to both.
+# Says which process a rank is, and how it ended; then waits for the others to say so, as mpirun ends
+# all when a second one ends. Its TERM comes to both.
 RANK = """trap : TERM
 bash -c 'echo $$ >"$0.pid.$OMPI_COMM_WORLD_RANK"; exec "$@"' "$0" "$@"
 code=$?
 echo $code >"$0.code.$OMPI_COMM_WORLD_RANK"
+[[ $code == 137 ]] || sleep 0.2
 exit $code"""
 
 
@@ -54,15 +56,6 @@ def kill(unbroken, folder, victim, step, form):
     return time.monotonic() - began
 
 
-def exit_code(folder, rank):
-    """mpirun does not wait for all ranks."""
-    path = folder.with_name(f"{folder.name}.code.{rank}")
-    last = time.monotonic() + LIMIT
-    while not (path.exists() and path.read_text()) and time.monotonic() < last:
-        time.sleep(0.01)
-    return path.read_text().strip() if path.exists() else "none"
-
-
 def status(folder):
     """As lathe ls shows it."""
     listed = subprocess.run([LATHE, "ls", "--json", folder.parent], stdout=subprocess.PIPE, check=True)
@@ -76,7 +69,8 @@ def problem_of(unbroken, folder, victim, seconds):
     if seconds > LIMIT:
         return f"{seconds:.1f} s from the death to the end"
     for rank in range(RANKS):
-        code = exit_code(folder, rank)
+        path = folder.with_name(f"{folder.name}.code.{rank}")
+        code = path.read_text().strip() if path.exists() else "none"
         if code != ("137" if rank == victim else "8"):
             return f"rank {victim} was killed, rank {rank} ended with exit code {code}"
     found = result(folder)

@@ -22,6 +22,7 @@ constexpr std::size_t kLargestMessage = std::size_t{1} << 28;  // bytes
 // Seconds.
 constexpr double kLongestSilence = 30, kShortestSilence = 5;  // of a rank that is not stopped
 constexpr double kOnItsWay = 0.2;  // for what a rank sent before it said that it fails
+constexpr double kTogether = 0.8;  // from a failure to the end of all ranks
 constexpr double kMoment = 0.3;    // from a launcher's signal to word of the death that it is about
 
 std::span<std::byte> bytes_of(const Tensor& values) {
@@ -54,6 +55,13 @@ class Patience {
   int tries_ = 0;
   std::chrono::microseconds pause_{10};
 };
+
+// When a rank has died, mpirun kills the others a second later, or as soon as another one ends. So
+// all end at one time, when the first rank has had what it can have to write what has happened.
+void wait_to_end_together(double failed_at) {
+  const double left = failed_at + kTogether - now();
+  std::this_thread::sleep_for(std::chrono::duration<double>(std::max(0.0, left)));
+}
 
 // Shows a collective from here to the end of its scope.
 class Shown {
@@ -169,7 +177,11 @@ bool HostCommunicator::leave(const std::optional<Failure>& failure) noexcept {
     watch_->leave();
   }
   const std::optional<PeerFailure> other = watch_->failure();
-  if (!failure && !other && !is_broken_) transport_->close(timeout_);
+  if (failure) {
+    wait_to_end_together(other ? std::min(other->known_at, now()) : now());
+  } else if (!other && !is_broken_) {
+    transport_->close(timeout_);
+  }
   const bool is_first_gone = other && other->rank == 0 && other->kind != PeerFailure::Kind::failed;
   return !is_first_gone && !is_first_late_;
 }

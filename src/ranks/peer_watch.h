@@ -24,6 +24,7 @@ struct PeerFailure {
   Kind kind;
   std::string message;  // one line with the rank and the machine
   int exit_code = 0;    // of one that has said it
+  double known_at = 0;  // by now()
 };
 
 struct RankProgress {

@@ -172,7 +172,7 @@ void WatchLoop::learn(const Message& failure) {
   const std::scoped_lock lock(board_.mutex);
   board_.failure = {failure.rank, kind_of(failure),
                     is_own ? "this is what the others saw: " + failure.text : failure.text,
-                    static_cast<int>(failure.number)};
+                    static_cast<int>(failure.number), now()};
   board_.has_failure = true;
 }
 

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -178,6 +180,13 @@ int fail_as_rank(Communicator& communicator, const Failure& failure) {
   return static_cast<int>(failure.code);
 }
 
+// Before a launcher does it, with a code of its own. MPI is not asked: it would wait for a rank
+// that is dead.
+[[noreturn]] void end_at_once(int exit_code) {
+  std::fflush(nullptr);
+  std::_Exit(exit_code);
+}
+
 }  // namespace
 
 int train_as_rank(const Options& options, Communicator& communicator) {
@@ -195,8 +204,10 @@ int train_command(const Options& options) {
   stop_after(options.max_time.empty() ? kNoLimit : parse_duration("max-time", options.max_time));
   const std::unique_ptr<Communicator> communicator = join_ranks(options);
   const int exit_code = train_as_rank(options, *communicator);
-  // A launcher signals all that are left when one has failed, as this one may have.
-  if (!communicator->is_alone()) watch.ignore_from_now_on();
+  if (communicator->is_alone()) return exit_code;
+  // A launcher signals all that are left when one has ended.
+  watch.ignore_from_now_on();
+  if (exit_code != 0) end_at_once(exit_code);
   return exit_code;
 }
 
