@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "lathe/files.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 
@@ -119,6 +120,66 @@ TEST_F(Mpi, ASignalToOneRankStopsAllAfterTheSameStep) {
   const int step = result("run").at("step").get<int>();
   EXPECT_GE(step, 3);
   EXPECT_FALSE(tensors("run", step).empty());
+}
+
+// mpirun then ends it: it goes on only to be told what the others have seen.
+TEST_F(Mpi, AStoppedRankIsNamed) {
+  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
+  const std::string script =
+      R"(if [ "$OMPI_COMM_WORLD_RANK" = 2 ]; then "$@" & pid=$!; )"
+      R"(while ! grep -q '"step":3,' run/metrics.jsonl 2>/dev/null; do sleep 0.05; done; )"
+      R"(kill -STOP $pid; wait $pid; else exec "$@"; fi)";
+  const ProcessResult process = run(
+      std::string(kRun) + "--steps 1000000 --checkpoint-every 0 --rank-timeout 5s --out run", {},
+      {"/usr/bin/env", "mpirun", "--oversubscribe", "--bind-to", "none", "-n", "4", "bash", "-c",
+       script, "bash"});
+  EXPECT_NE(process.exit_code, 0);
+  EXPECT_EQ(result("run").at("exit_code"), 8);
+  EXPECT_TRUE(result("run").at("error").get<std::string>().starts_with("rank 2 on "))
+      << result("run").at("error");
+  EXPECT_FALSE(std::filesystem::exists(dir_.path() / "run/checkpoints"));
+}
+
+// mpirun as the loop finds it: this one, which kills a rank of the first run.
+constexpr const char* kFatalMpirun = R"sh(#!/usr/bin/env bash
+echo >>tries
+PATH=${PATH#*:}
+shift 3
+if [[ $(wc -l <tries) -eq 1 ]]; then
+  (while ! grep -q '"step":7,' runs/big/metrics.jsonl; do sleep 0.02; done 2>/dev/null
+   kill -9 "$(cat victim)") &
+fi
+exec mpirun --oversubscribe --bind-to none -n 4 bash -c \
+  '[[ $OMPI_COMM_WORLD_RANK == 1 ]] && echo $$ >victim; exec "$@"' bash "$LATHE" "$@"
+)sh";
+
+TEST_F(Mpi, TheLoopOfTheDocsGoesOnAfterADeath) {
+  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
+  namespace fs = std::filesystem;
+  const fs::path folder = dir_.path();
+  const std::string docs = read_file(fs::path(LATHE_GOLDEN_DIR) / "../../docs/distributed.md");
+  const std::size_t begin = docs.find("for try in ");
+  ASSERT_NE(begin, std::string::npos);
+  const std::string loop = docs.substr(begin, docs.find("```", begin) - begin);
+  fs::create_directory(folder / "bin");
+  write_file_atomically(folder / "bin/mpirun", kFatalMpirun);
+  fs::permissions(folder / "bin/mpirun", fs::perms::owner_all);
+  const std::string words = std::string(kRun) + "--steps 20 --checkpoint-every 5 ";
+  ASSERT_EQ(mpirun(4, words + "--out unbroken").exit_code, 0);
+  fs::create_directory(folder / "runs");
+  fs::copy(folder / "unbroken/config.toml", folder / "big.toml");
+  const ProcessResult process = run_process(
+      {.arguments = {"/usr/bin/env", "bash", "-c", loop},
+       .folder = folder,
+       .environment = {{"OMPI_ALLOW_RUN_AS_ROOT", "1"},
+                       {"OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"},
+                       {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"},
+                       {"LATHE", lathe_binary()},
+                       {"PATH", (folder / "bin").string() + ":" + std::getenv("PATH")}}});
+  EXPECT_EQ(read_file(folder / "tries"), "\n\n") << process.err;
+  EXPECT_NE(process.err.find("rank 1 on "), std::string::npos) << process.err;
+  EXPECT_EQ(result("runs/big").at("status"), "finished");
+  EXPECT_EQ(tensors("runs/big", 20), tensors("unbroken", 20));
 }
 
 TEST_F(Mpi, ProcessesThatCannotJoinAreRefused) {

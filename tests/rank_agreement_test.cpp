@@ -105,7 +105,7 @@ class RankAgreement : public testing::Test {
         when, who, where);
   }
   static std::string without_hosts(std::string message) {
-    const std::string host = fmt::format(" ({})", host_name());
+    const std::string host = fmt::format(" on {}", host_name());
     for (std::size_t at; (at = message.find(host)) != message.npos;) message.erase(at, host.size());
     return message;
   }

@@ -13,10 +13,13 @@
 #include <thread>
 #include <vector>
 
+#include "lathe/commands.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
+#include "lathe/stop_signal.h"
 #include "support/error_of.h"
 #include "support/small_run.h"
+#include "support/thread_ranks.h"
 
 namespace lathe {
 namespace {
@@ -192,6 +195,38 @@ TEST_F(TraceOfRun, NestsAndNamesWhatItShows) {
   EXPECT_EQ(of_name(all, "update").size(), 3u);
   EXPECT_EQ(of_name(all, "validate").size(), 1u);
   EXPECT_EQ(of_name(all, "sample").size(), 1u);
+}
+
+// All ranks in one file, each with a row for what it sends: gradients of a block while those of the
+// blocks before it are still computed.
+TEST_F(TraceOfRun, ShowsCommunicationBesideTheBackwardPass) {
+  constexpr int kRanks = 4;
+  const Options options = runs_.options(
+      "run", {"--trace", file("t.json"), "--profile-steps=2:4", "--layers=4", "--channels=64",
+              "--batch-tokens=128", "--micro-batch=1", "--steps=6", "--device=cpu"});
+  const StopSignalWatch watch;
+  test::run_ranks(kRanks, [&](Communicator& communicator) {
+    EXPECT_EQ(train_as_rank(options, communicator), 0);
+  });
+  const std::vector<Shown> all = trace("t.json");
+  int overlapping = 0;
+  for (const Shown& sent : of_name(all, "reduce_scatter")) {
+    EXPECT_EQ(sent.category, "communication");
+    EXPECT_GT(sent.arguments.at("bytes").get<int>(), 0);
+    for (const Shown& other : all) {
+      const bool is_backward =
+          other.category == "operation" && other.name.find("backward") != std::string::npos;
+      if (!is_backward || other.rank != sent.rank) continue;
+      EXPECT_NE(other.row, sent.row);
+      if (other.start < sent.end && sent.start < other.end) ++overlapping;
+    }
+  }
+  EXPECT_GT(overlapping, 0);
+  for (const char* name : {"all_gather", "sum"}) {
+    std::set<int> ranks;
+    for (const Shown& sent : of_name(all, name)) ranks.insert(sent.rank);
+    EXPECT_EQ(ranks, (std::set<int>{0, 1, 2, 3})) << name;
+  }
 }
 
 // What has no operation, batch or wait to it is the time between operations.
