@@ -73,7 +73,7 @@ check 'optimizer of one host and of two' is_same optimizer.safetensors
 
 says() { grep -F "$1" err >/dev/null || { cat err; return 1; }; }
 LR_OF_B=0.5 train "$both" --steps 50 --out other 2>err || true
-check 'another LATHE_LR on host-b' says 'lathe: --lr: rank 0 (host-a) has 0.003, rank 1 (host-b) has 0.5'
+check 'another LATHE_LR on host-b' says 'lathe: --lr: rank 0 on host-a has 0.003, rank 1 on host-b has 0.5'
 
 # Until the first rank has ended; mpirun could not end the second one without it.
 cut_cable() {
@@ -84,7 +84,7 @@ cut_cable() {
 }
 cut_cable &
 LR_OF_B='' train "$both" --steps 1000000 --checkpoint-every 20 --rank-timeout 2s --out cut 2>err || true
-check 'a cable that is cut' says 'rank 1 (host-b): nothing heard for 2 s (--rank-timeout)'
+check 'a cable that is cut' says 'rank 1 on host-b: nothing heard for 2 s (--rank-timeout)'
 check 'the result of the first rank' grep '"exit_code": 8' cut/result.json
 echo "passed $passed of $all"
 [[ $passed -eq $all ]]
