@@ -146,7 +146,7 @@ class Mpirun(Scripts):
 
     def test_what_cannot_begin_is_said(self):
         self.assertIn("there is no run in out: see above", self.loop("--lr-schedule=step", code=1))
-        self.program("mpirun", LAUNCH + '[[ -e out ]] || exec "$@" --max-time=0.1\nexit 1')
+        self.program("mpirun", LAUNCH + '[[ -e out ]] || exec "$@" --max-time=1\nexit 1')
         err = self.loop("--steps=1000000", code=1, MOST_RESTARTS="1")
         self.assertIn("stopped, exit code 124: again, from ", err)
         self.assertIn("not begun: started 2 times without a new checkpoint", err)
