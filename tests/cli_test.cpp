@@ -210,7 +210,9 @@ const Case kCases[] = {
     {"plan --nodes 1.5", 2, {"--nodes 1.5"}},
     {"plan --link-gbytes 0", 2, {"--link-gbytes 0: must be a number above 0"}},
     {"plan --node-link-microseconds -1", 2, {"--node-link-microseconds -1"}},
-    {"plan --gpus 3 --micro-batch 4 --batch-tokens 4096", 2, {"--batch-tokens 4096", "3072 and 4608"}},
+    {"plan --gpus 3 --micro-batch 4 --batch-tokens 4096",
+     2,
+     {"--batch-tokens 4096", "3072 and 4608"}},
     {"train --nodes 2", 2, {"--nodes", "belongs to plan"}},
     // Data
     {"train --train none.txt", 3, {"none.txt"}},

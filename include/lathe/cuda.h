@@ -20,7 +20,8 @@ bool built_with_cuda();
 // Why there is no GPU to train on, in a few words; empty: there is one.
 std::string why_no_gpu();
 
-int gpu_count();  // of those that this process may see, whatever they can; 0 where it cannot be told
+int gpu_count();  // of those that this process may see, whatever they can; 0 where it cannot be
+                  // told
 
 // Errors: usage, when there is no GPU or none that this build has code for.
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options);
