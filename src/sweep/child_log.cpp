@@ -27,7 +27,7 @@ std::uint64_t begin_log(const std::filesystem::path& log, const std::vector<std:
                         const std::optional<std::string>& gpu) {
   std::string line = fmt::format("# {}{} lathe", utc_now(),
                                  gpu ? fmt::format(" {}={}", kVisibleGpus, shell_word(*gpu)) : "");
-  for (const std::string& argument : arguments) line += " " + shell_word(argument);
+  for (const std::string& argument : arguments) line.append(" ").append(shell_word(argument));
   OutputFile file(log, OutputFile::Mode::append);
   file.write(line + "\n");
   const std::uint64_t bytes = file.size();

@@ -163,11 +163,11 @@ Trace::Text Trace::finish(WallTime origin) {
             .count = events_.size(),
             .left_out = left_out_};
   for (std::size_t row = 0; row < rows_.size(); ++row) {
-    text.events += ",\n" + name_event(rank_, row, "thread_name", rows_[row]);
+    text.events.append(",\n").append(name_event(rank_, row, "thread_name", rows_[row]));
   }
   for (Recorded& recorded : events_) {
     if (recorded.is_open) recorded.event.end = now;
-    text.events += ",\n" + format(recorded, steady_origin);
+    text.events.append(",\n").append(format(recorded, steady_origin));
   }
   events_ = {};
   return text;
