@@ -48,14 +48,13 @@ bool is_leftover(const fs::path& path) {
   return name.starts_with(kPartialPrefix) || name.starts_with(kRemovedPrefix);
 }
 
-std::vector<fs::path> entries(const fs::path& folder) {
+std::vector<fs::path> entries(const fs::path& folder, ExitCode code) {
   std::vector<fs::path> paths;
   std::error_code why;
   fs::directory_iterator at(folder, why);
   for (; !why && at != fs::directory_iterator(); at.increment(why)) paths.push_back(at->path());
   if (why && why != std::errc::no_such_file_or_directory && why != std::errc::not_a_directory) {
-    throw Error(ExitCode::checkpoint,
-                fmt::format("{}: cannot list: {}", folder.string(), why.message()));
+    throw Error(code, fmt::format("{}: cannot list: {}", folder.string(), why.message()));
   }
   return paths;
 }

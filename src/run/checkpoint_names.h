@@ -9,6 +9,8 @@
 #include <system_error>
 #include <vector>
 
+#include "lathe/error.h"
+
 namespace lathe {
 
 inline constexpr const char* kCheckpointsFolder = "checkpoints";
@@ -21,8 +23,9 @@ std::filesystem::path partial_name(const std::filesystem::path& checkpoint);
 std::filesystem::path removed_name(const std::filesystem::path& checkpoint);
 bool is_leftover(const std::filesystem::path& path);  // one of these two
 
-// Entries of a folder; none when it does not exist. Error(checkpoint).
-std::vector<std::filesystem::path> entries(const std::filesystem::path& folder);
+// Entries of a folder; none when it does not exist. Error(`code`).
+std::vector<std::filesystem::path> entries(const std::filesystem::path& folder,
+                                           ExitCode code = ExitCode::checkpoint);
 
 // Throws Error(storage): "PATH: cannot ACTION: ...".
 [[noreturn]] void fail_storage(const std::filesystem::path& path, const char* action,

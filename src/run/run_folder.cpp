@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/strict_json.h"
+#include "checkpoint_names.h"
 #include "lathe/checkpoint.h"
 #include "lathe/dataset.h"
 #include "lathe/error.h"
@@ -41,8 +42,8 @@ constexpr const char* kCheckpoints = "checkpoints";
 bool holds_something(const fs::path& folder) {
   std::error_code ignored;
   if (!fs::is_directory(folder, ignored)) return fs::exists(folder, ignored);
-  return std::ranges::any_of(fs::directory_iterator(folder), [](const fs::directory_entry& entry) {
-    return entry.path().filename() != kPartialConfig;
+  return std::ranges::any_of(entries(folder, ExitCode::storage), [](const fs::path& path) {
+    return path.filename() != kPartialConfig;
   });
 }
 
@@ -66,12 +67,9 @@ void remove_run(const fs::path& folder) {
     fs::remove_all(folder / name, error);
     if (error) fail_storage(folder / name, error);
   }
-  std::vector<fs::path> rank_logs;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kRankLogPrefix) && name.ends_with(".log")) rank_logs.push_back(entry);
-  }
-  for (const fs::path& path : rank_logs) {
+  for (const fs::path& path : entries(folder, ExitCode::storage)) {
+    const std::string name = path.filename().string();
+    if (!name.starts_with(kRankLogPrefix) || !name.ends_with(".log")) continue;
     std::error_code error;
     fs::remove(path, error);
     if (error) fail_storage(path, error);

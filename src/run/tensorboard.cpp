@@ -9,6 +9,8 @@
 #include <chrono>
 #include <type_traits>
 
+#include "checkpoint_names.h"
+
 namespace lathe {
 namespace {
 
@@ -20,8 +22,8 @@ constexpr std::string_view kFilePrefix = "events.out.tfevents.";
 // The highest number of an event file in the folder; 0 when there is none.
 int last_number(const fs::path& folder) {
   int last = 0;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
+  for (const fs::path& path : entries(folder, ExitCode::storage)) {
+    const std::string name = path.filename().string();
     if (!name.starts_with(kFilePrefix)) continue;
     int number = 0;
     std::from_chars(name.data() + kFilePrefix.size(), name.data() + name.size(), number);
