@@ -13,6 +13,8 @@ ERRORS = {"write": (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR),
           "rename": (errno.EIO, errno.ENOSPC),
           "mkdir": (errno.EIO, errno.ENOSPC, errno.EDQUOT),
           "open": (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EINTR)}
+# Where a run once ended in the wrong way: a new run's folder that cannot be listed.
+FOUND = [{"kind": "error", "operations": "open", "errno": errno.EINTR, "at": at, "calls": 1} for at in range(14, 19)]
 
 
 def make_case(chance):
@@ -53,7 +55,7 @@ def main(errors):
     scratch = Scratch()
     unbroken = Unbroken(scratch, OPTIONS, STEPS)
     chance = random.Random(5)
-    cases = [make_case(chance) for _ in range(errors)]
+    cases = (FOUND + [make_case(chance) for _ in range(errors)])[:errors]
     tally = Tally(errors)
 
     def one(faults):
