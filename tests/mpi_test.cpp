@@ -26,6 +26,9 @@ constexpr const char* kRun =
 
 class Mpi : public testing::Test {
  protected:
+  void SetUp() override {
+    if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
+  }
   static bool has_mpirun() { return std::system("mpirun --version >/dev/null 2>&1") == 0; }
 
   ProcessResult run(const std::string& words, std::map<std::string, std::string> environment = {},
@@ -63,7 +66,6 @@ class Mpi : public testing::Test {
 };
 
 TEST_F(Mpi, RanksHaveTheLossesOfOneProcess) {
-  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
   const std::string words = std::string(kRun) + "--steps 50 --out ";
   ASSERT_EQ(run(words + "alone").exit_code, 0);
   const std::vector<double> expected = losses("alone");
@@ -82,7 +84,6 @@ TEST_F(Mpi, RanksHaveTheLossesOfOneProcess) {
 }
 
 TEST_F(Mpi, RunsAreTheSameBitsAndGoOnWithAnotherNumberOfRanks) {
-  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
   const std::string words = std::string(kRun) + "--steps 8 --precision bf16 --out ";
   ASSERT_EQ(mpirun(3, words + "a").exit_code, 0);
   ASSERT_EQ(mpirun(3, words + "b --stop-at-step 3").exit_code, 0);
@@ -95,7 +96,6 @@ TEST_F(Mpi, RunsAreTheSameBitsAndGoOnWithAnotherNumberOfRanks) {
 }
 
 TEST_F(Mpi, OneFailureIsSaidOnce) {
-  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
   const ProcessResult process = mpirun(5, std::string(kRun) + "--steps 2 --out run");
   EXPECT_NE(process.exit_code, 0);
   const std::string line = "lathe: --batch-tokens 384: must be a multiple of 80";
@@ -106,7 +106,6 @@ TEST_F(Mpi, OneFailureIsSaidOnce) {
 
 // Every rank is asked to stop, as by a launcher's own signal, at the same step.
 TEST_F(Mpi, ASignalToOneRankStopsAllAfterTheSameStep) {
-  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
   const std::string script =
       R"(if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then "$@" & pid=$!; )"
       R"(while ! grep -q '"step":3,' run/metrics.jsonl 2>/dev/null; do sleep 0.05; done; )"
@@ -124,7 +123,6 @@ TEST_F(Mpi, ASignalToOneRankStopsAllAfterTheSameStep) {
 
 // mpirun then ends it: it goes on only to be told what the others have seen.
 TEST_F(Mpi, AStoppedRankIsNamed) {
-  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
   const std::string script =
       R"(if [ "$OMPI_COMM_WORLD_RANK" = 2 ]; then "$@" & pid=$!; )"
       R"(while ! grep -q '"step":3,' run/metrics.jsonl 2>/dev/null; do sleep 0.05; done; )"
@@ -154,7 +152,6 @@ exec mpirun --oversubscribe --bind-to none -n 4 bash -c \
 )sh";
 
 TEST_F(Mpi, TheLoopOfTheDocsGoesOnAfterADeath) {
-  if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
   namespace fs = std::filesystem;
   const fs::path folder = dir_.path();
   const std::string docs = read_file(fs::path(LATHE_GOLDEN_DIR) / "../../docs/distributed.md");

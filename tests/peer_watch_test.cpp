@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "lathe/random.h"
+#include "run/session_facts.h"
 #include "support/error_of.h"
 #include "support/forked_ranks.h"
 
@@ -28,16 +29,6 @@ namespace {
 constexpr double kLauncherSeconds = 1;  // mpirun ends the other ranks so long after one has died
 constexpr int kReady = 1;
 enum Order { kGoOn, kLeave, kFail };
-
-void sleep_seconds(double seconds) {
-  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-}
-
-std::string here() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 RankConnections meet(const Listener& listener, int rank, int size, double timeout = 15) {
   const Rendezvous rendezvous{.rank = rank, .size = size, .token = 7, .timeout_seconds = timeout};
@@ -95,7 +86,8 @@ TEST_F(Watch, AKilledRankIsKnownBeforeTheLauncherActs) {
   for (const int rank : {0, 1, 2, 3}) {
     start();
     ranks_->signal(rank, SIGKILL);
-    expect_known(rank, fmt::format("rank {} on {} is gone: its process has ended", rank, here()),
+    expect_known(rank,
+                 fmt::format("rank {} on {} is gone: its process has ended", rank, host_name()),
                  now(), kLauncherSeconds);
     EXPECT_EQ(ranks_->wait(rank), 128 + SIGKILL);
   }
@@ -107,7 +99,7 @@ TEST_F(Watch, AStoppedRankIsKnownByItsSilence) {
     start(kSilence);
     ranks_->signal(rank, SIGSTOP);
     const std::string message = fmt::format(
-        "rank {} on {} has been silent for 1 s: it is stopped, or cut off", rank, here());
+        "rank {} on {} has been silent for 1 s: it is stopped, or cut off", rank, host_name());
     const double since = now();
     expect_known(rank, message, since, kSilence + 2);
     for (const int other : others(rank)) {
@@ -153,7 +145,8 @@ TEST_F(Watch, RankZeroWatchesUntilAllHaveLeft) {
   EXPECT_EQ(ranks_->wait(0, 0.1), -1);
   ranks_->signal(2, SIGKILL);
   EXPECT_EQ(ranks_->wait(3), 8);
-  EXPECT_EQ(ranks_->message(3), fmt::format("rank 2 on {} is gone: its process has ended", here()));
+  EXPECT_EQ(ranks_->message(3),
+            fmt::format("rank 2 on {} is gone: its process has ended", host_name()));
   EXPECT_EQ(ranks_->wait(0), 100);
 }
 
@@ -163,7 +156,8 @@ TEST_F(Watch, WhoFailsSaysWhy) {
     const double since = now();
     ranks_->board(rank).order = kFail;
     expect_known(
-        rank, fmt::format("rank {} on {} failed with exit code 3: train.bin: is cut", rank, here()),
+        rank,
+        fmt::format("rank {} on {} failed with exit code 3: train.bin: is cut", rank, host_name()),
         since, kLauncherSeconds);
     EXPECT_EQ(ranks_->wait(rank), 3);
     EXPECT_LT(ranks_->board(rank).ended_at - since, kLauncherSeconds);
@@ -186,7 +180,7 @@ struct DoomedWorld {
 };
 
 void DoomedWorld::expect_seen() const {
-  const std::string gone = fmt::format("rank {} on {} is gone", victim, here());
+  const std::string gone = fmt::format("rank {} on {} is gone", victim, host_name());
   const std::string late = fmt::format("rank {} of 4 did not come", victim);
   const std::string alone = "rank 0 did not answer";  // said by who comes when it is all over
   for (int rank = 0; rank < 4; ++rank) {
@@ -268,7 +262,8 @@ class WatchThreads : public testing::Test {
 TEST_F(WatchThreads, GiveTheFirstFailureInFull) {
   EXPECT_EQ(error_of([&] { watches_[1]->require_alive(); }), "");
   watches_[2].reset();  // as when an exception ends a rank
-  const std::string message = fmt::format("rank 2 on {} is gone: its process has ended", here());
+  const std::string message =
+      fmt::format("rank 2 on {} is gone: its process has ended", host_name());
   for (const std::size_t rank : {0, 1, 3}) {
     const auto failure = wait_for_failure(rank);
     ASSERT_TRUE(failure) << rank;

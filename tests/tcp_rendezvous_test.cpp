@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "lathe/stop_signal.h"
+#include "run/session_facts.h"
 #include "support/error_of.h"
 #include "support/forked_ranks.h"
 
@@ -23,16 +24,6 @@ namespace {
 
 constexpr std::uint64_t kToken = 0x123456789abcdef0;
 const std::string kId = std::string("\0id\xff", 4) + std::string(124, '\x7f');
-
-void sleep_seconds(double seconds) {
-  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-}
-
-std::string here() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
 
 // What a rank of four does, if nothing is wrong with it.
 struct Rank {
@@ -69,7 +60,7 @@ bool has_all(const RankConnections& connections, int rank) {
     const Peer& peer = connections.peers.at(static_cast<std::size_t>(other));
     const bool is_wanted = other != rank && (rank == 0 || other == 0);
     if (peer.connection.is_open() != is_wanted) return false;
-    if (is_wanted && peer.host != here()) return false;
+    if (is_wanted && peer.host != host_name()) return false;
   }
   return connections.rank == rank && connections.from_rank_0 == kId;
 }
@@ -200,7 +191,7 @@ TEST_F(TcpRendezvous, RefusesASecondOfTheSameRank) {
   EXPECT_EQ(ranks.wait(2), 2);
   EXPECT_EQ(
       ranks.message(2),
-      fmt::format("there is a rank 1 already, on {}: each rank must be started once", here()));
+      fmt::format("there is a rank 1 already, on {}: each rank must be started once", host_name()));
   for (const int process : {0, 1, 3}) EXPECT_EQ(ranks.wait(process), 0) << ranks.message(process);
 }
 
@@ -229,7 +220,7 @@ TEST_F(TcpRendezvous, SeesWhoDiesBeforeAllAreThere) {
       EXPECT_EQ(ranks.wait(rank), 8);
       EXPECT_EQ(ranks.message(rank), fmt::format("rank {} on {} is gone (its process ended) before "
                                                  "all ranks had come",
-                                                 victim, here()));
+                                                 victim, host_name()));
       EXPECT_LT(ranks.board(rank).ended_at - killed_at, 2);
     }
     listener_.emplace(0);

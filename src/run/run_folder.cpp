@@ -36,7 +36,6 @@ constexpr const char* kLlmcLog = "main.log";
 constexpr const char* kPlans = "gemm_plans.json";
 constexpr const char* kSamples = "samples";
 constexpr const char* kTensorBoard = "tensorboard";
-constexpr const char* kCheckpoints = "checkpoints";
 
 // A run that was killed before it had its first file has left nothing.
 bool holds_something(const fs::path& folder) {
@@ -61,7 +60,7 @@ void make_folder(const fs::path& folder) {
 // Removes what a run has made, and nothing that a user may have put beside it.
 void remove_run(const fs::path& folder) {
   for (const char* name :
-       {kCheckpoints, kSamples, kTensorBoard, kMetricsFile, kLog, kLlmcLog, kResultFile,
+       {kCheckpointsFolder, kSamples, kTensorBoard, kMetricsFile, kLog, kLlmcLog, kResultFile,
         kSessionFile, kPlans, kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfigFile}) {
     std::error_code error;
     fs::remove_all(folder / name, error);

@@ -43,4 +43,6 @@ class ForkedRanks {
   std::vector<pid_t> pids_;  // -1: waited for
 };
 
+void sleep_seconds(double seconds);
+
 }  // namespace lathe::test
