@@ -24,11 +24,8 @@ constexpr const char* kRun =
     "train --device cpu --layers 1 --heads 2 --channels 16 --context 16 --micro-batch 1 "
     "--batch-tokens 384 --lr 3e-3 --val-every 0 --val-tokens 64 --threads 1 --quiet ";
 
-class Mpi : public testing::Test {
+class Launched : public testing::Test {
  protected:
-  void SetUp() override {
-    if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
-  }
   static bool has_mpirun() { return std::system("mpirun --version >/dev/null 2>&1") == 0; }
 
   ProcessResult run(const std::string& words, std::map<std::string, std::string> environment = {},
@@ -63,6 +60,13 @@ class Mpi : public testing::Test {
   }
 
   TempDir dir_;
+};
+
+class Mpi : public Launched {
+ protected:
+  void SetUp() override {
+    if (!has_mpirun()) GTEST_SKIP() << "no mpirun here (openmpi-bin): ranks by MPI are not tested";
+  }
 };
 
 TEST_F(Mpi, RanksHaveTheLossesOfOneProcess) {
@@ -179,7 +183,7 @@ TEST_F(Mpi, TheLoopOfTheDocsGoesOnAfterADeath) {
   EXPECT_EQ(tensors("runs/big", 20), tensors("unbroken", 20));
 }
 
-TEST_F(Mpi, ProcessesThatCannotJoinAreRefused) {
+TEST_F(Launched, ProcessesThatCannotJoinAreRefused) {
   const std::string words = std::string(kRun) + "--steps 1 --out run";
   const auto refused = [&](std::map<std::string, std::string> environment,
                            const std::string& says) {
