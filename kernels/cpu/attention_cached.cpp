@@ -7,7 +7,7 @@
 
 #include "attention_blocks.h"
 #include "cpu_backend.h"
-#include "thread_scratch.h"
+#include "scratch.h"
 #include "vector_math.h"
 
 namespace lathe {

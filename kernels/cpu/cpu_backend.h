@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "lathe/backend.h"
+#include "scratch.h"
 #include "thread_team.h"
 
 namespace lathe {
@@ -50,6 +51,7 @@ class CpuBackend final : public Backend {
 
   ThreadTeam team_;
   std::unique_ptr<Matmul> matmul_;
+  Scratch few_rows_;  // a product's rows widened to fp32
 };
 
 }  // namespace lathe

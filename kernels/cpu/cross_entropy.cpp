@@ -8,7 +8,7 @@
 
 #include "compute_type.h"
 #include "cpu_backend.h"
-#include "thread_scratch.h"
+#include "scratch.h"
 #include "vector_math.h"
 
 namespace lathe {

@@ -6,7 +6,7 @@
 
 #include "compute_type.h"
 #include "cpu_backend.h"
-#include "thread_scratch.h"
+#include "scratch.h"
 
 namespace lathe {
 namespace {

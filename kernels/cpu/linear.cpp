@@ -8,7 +8,7 @@
 #include "few_rows.h"
 #include "gelu.h"
 #include "matmul.h"
-#include "thread_scratch.h"
+#include "scratch.h"
 
 namespace lathe {
 namespace {
@@ -62,21 +62,31 @@ void finish_forward(const LinearForward& op, const Tile& tile) {
 constexpr std::int64_t kFewRows = 8;
 constexpr std::int64_t kFewRowsColumns = 32;  // of out that one task makes
 
-// Columns of out from `first` on, for few rows.
+// Columns of out from `first` on, for few rows: those of op.x in fp32.
 template <class T>
-void run_few_rows(const LinearForward& op, std::int64_t first) {
-  const std::int64_t N = op.x.size(0), I = op.x.size(1), O = op.weight.size(0);
+void run_few_rows(const LinearForward& op, const DenseRows<float>& x, std::int64_t first) {
   const Tile tile{.row = 0,
                   .column = first,
-                  .rows = N,
-                  .columns = std::min(kFewRowsColumns, O - first),
-                  .values = ThreadScratch::floats(N * (kFewRowsColumns + I)),
+                  .rows = x.count,
+                  .columns = std::min(kFewRowsColumns, op.weight.size(0) - first),
+                  .values = ThreadScratch::floats(x.count * kFewRowsColumns),
                   .stride = kFewRowsColumns};
-  float* x = tile.values + N * kFewRowsColumns;
-  for (std::int64_t i = 0; i < N * I; ++i) x[i] = to_float(op.x.as<T>()[i]);
-  dot_products<T>({x, N, I}, {op.weight.as<T>() + first * I, tile.columns, I},
+  dot_products<T>(x, {op.weight.as<T>() + first * x.size, tile.columns, x.size},
                   {tile.values, tile.stride});
   finish_forward<T>(op, tile);
+}
+
+// The values of x in fp32: x itself, or `scratch`.
+template <class T>
+const float* as_floats(const Tensor& x, Scratch& scratch) {
+  if constexpr (std::is_same_v<T, float>) {
+    return x.as<float>();
+  } else {
+    float* const values = scratch.floats(x.count());
+#pragma omp simd
+    for (std::int64_t i = 0; i < x.count(); ++i) values[i] = to_float(x.as<T>()[i]);
+    return values;
+  }
 }
 
 template <class T>
@@ -114,9 +124,10 @@ void add_up_columns(const LinearBackward& op, std::int64_t first) {
 
 void CpuBackend::execute(const LinearForward& op) {
   if (op.x.size(0) <= kFewRows) {
-    return parallel_for(ceil_div(op.weight.size(0), kFewRowsColumns), [&op](std::int64_t task) {
-      op.x.type() == DType::bf16 ? run_few_rows<Bf16>(op, task * kFewRowsColumns)
-                                 : run_few_rows<float>(op, task * kFewRowsColumns);
+    return with_compute_type(op.x.type(), [&]<class T>(std::type_identity<T>) {
+      const DenseRows<float> x{as_floats<T>(op.x, few_rows_), op.x.size(0), op.x.size(1)};
+      parallel_for(ceil_div(op.weight.size(0), kFewRowsColumns),
+                   [&](std::int64_t task) { run_few_rows<T>(op, x, task * kFewRowsColumns); });
     });
   }
   const Product product{.a = {.matrix = op.x, .transposed = false},

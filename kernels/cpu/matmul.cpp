@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "compute_type.h"
-#include "thread_scratch.h"
+#include "scratch.h"
 
 namespace lathe {
 namespace {

@@ -187,6 +187,15 @@ nlohmann::ordered_json to_json(const Report& report) {
           {"tokens_per_second", static_cast<double>(count) / seconds}};
 }
 
+// Positions that a model is to have memory for: those that samples can take, and one for each that
+// is made side by side.
+std::int64_t positions_of(const SampleSpec& spec, const ModelInfo& info) {
+  const auto prompt = static_cast<std::int64_t>(spec.prompt.size());
+  return std::min(
+      info.config.context,
+      std::max(prompt + std::min(spec.max_tokens, info.config.context), kMostSamplesAtOnce));
+}
+
 std::unique_ptr<Decoder> make_decoder(const Options& options, LoadedModel& loaded) {
   // As many as the model has memory for: it is made for one sequence of all positions.
   const std::int64_t sequences =
@@ -212,7 +221,7 @@ int sample_command(const Options& options) {
                   .end = std::nullopt};
   if (options.stop_at_end) spec.end = end_of_text(info, tokenizer.get());
   LoadedModel loaded =
-      load_model(options, *source, {.micro_batch = 1, .seq_len = info.config.context});
+      load_model(options, *source, {.micro_batch = 1, .seq_len = positions_of(spec, info)});
   const std::unique_ptr<Decoder> decoder = make_decoder(options, loaded);
 
   std::optional<Printer> printer;
