@@ -2,7 +2,7 @@
 # Lathe and PyTorch in turns, on the CPU of this machine, at equal work: the same parameters, tokens,
 # optimizer and number of threads, until the same loss. Prints a table; --help says what there is.
 #
-#     scripts/bench_cpu.sh [--cases a,c] [--rounds N] [--threads N] [--json FILE] [--smoke]
+#     scripts/bench_cpu.sh [--cases a,c] [--precisions fp32,bf16] [--rounds N] [--threads N] [--json FILE] [--smoke]
 #
 # Needs build/lathe, and a Python with PyTorch 2 and transformers: LATHE_PYTORCH names one, build/pytorch
 # is taken or made (scripts/install_pytorch.sh). With --smoke nothing is installed: without PyTorch it says so

@@ -163,6 +163,7 @@ class CommandTest(unittest.TestCase):
 
     def test_refuses_what_it_does_not_know(self):
         for words, said in ((["--cases", "a,z"], "--cases z: must be of a, b, c, d, e, f, g"),
+                            (["--precisions", "fp16"], "--precisions fp16: must be of fp32, bf16"),
                             (["--rounds", "0"], "must be at least 1"),
                             (["--lathe", "/nonexistent/lathe"], "/nonexistent/lathe: no such program")):
             done = subprocess.run([sys.executable, SCRIPTS / "bench_cpu/run.py", *words], capture_output=True, text=True,

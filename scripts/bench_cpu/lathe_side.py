@@ -2,6 +2,7 @@
 import struct
 
 import cases
+import machine
 import processes
 
 
@@ -22,6 +23,7 @@ class Lathe:
 
     def start(self, case):
         """One step; the result's time is that from the command to its end."""
+        machine.bring_back_memory()
         return self._train(case, "fp32", steps=1, steps_of_part=1, recompute=False)
 
     def _train(self, case, precision, steps, steps_of_part, recompute):
@@ -32,7 +34,7 @@ class Lathe:
                    "log-every": steps_of_part, "val-every": 0, "checkpoint-every": 0, "device": "cpu",
                    "recompute": "block" if recompute else "none",
                    **{name.replace("_", "-"): value for name, value in settings.items()}}
-        command = [self.binary, "train", "--overwrite"]
+        command = [self.binary, "train", "--overwrite", "--no-shuffle"]
         return processes.Watched(command + [f"--{name}={value}" for name, value in options.items()], clock=self.clock,
                                  last_step=steps)
 

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 
 import cases
+import machine
 import processes
 from cases import Sampling, StartUp
 
@@ -85,6 +86,8 @@ def run_pytorch(pytorch, case, precision, setting):
                               prompt_tokens=case.prompt_tokens)
     else:
         steps, part = (1, 1) if isinstance(case, StartUp) else (case.steps(), case.steps_of_part)
+        if isinstance(case, StartUp):
+            machine.bring_back_memory()
         watched = pytorch.run("train", case, precision, setting, rows=case.rows, seq_len=case.seq_len, steps=steps,
                               steps_of_part=part)
     return measured(case, watched, lambda said: said["tokens"])

@@ -19,12 +19,13 @@ import pytorch_gpt2  # noqa: E402
 from gpt2_sizes import Sizes  # noqa: E402
 
 
-def read_tokens(path, case):
-    """Rows of tokens and of their targets, of a shard that has just these."""
+def read_batches(path, case):
+    """Of each step: rows of tokens, and of their targets."""
     data = torch.frombuffer(bytearray(path.read_bytes()[1024:]), dtype=torch.uint16).long()
     count = case["rows"] * case["seq_len"]
-    return (data[:count].view(case["rows"], -1).contiguous(),
-            data[1:count + 1].view(case["rows"], -1).contiguous())
+    for begin in range(0, case["steps"] * count, count):
+        yield (data[begin:begin + count].view(case["rows"], -1).contiguous(),
+               data[begin + 1:begin + count + 1].view(case["rows"], -1).contiguous())
 
 
 def write(work, sizes):
@@ -42,9 +43,8 @@ def train(work, case):
     settings = case["optimizer"]
     optimizer = pytorch_gpt2.adamw(model, lr=settings["lr"], betas=(settings["beta1"], settings["beta2"]),
                                    eps=settings["eps"], weight_decay=settings["weight_decay"], fused=True)
-    tokens, targets = read_tokens(work / "tokens.bin", case)
     run = torch.compile(model) if case["compile"] else model
-    for step in range(1, case["steps"] + 1):
+    for step, (tokens, targets) in enumerate(read_batches(work / "tokens.bin", case), start=1):
         with torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext():
             loss = run(tokens, targets)
         loss.backward()
