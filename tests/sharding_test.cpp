@@ -31,13 +31,16 @@ TEST(Sharding, PartsAreAllElementsOnceAndAsEqualAsTheyCanBe) {
     for (const Bucket& bucket : buckets) {
       EXPECT_EQ(bucket.range.begin, end);
       ASSERT_EQ(std::ssize(bucket.parts), ranks);
-      const std::int64_t share = (bucket.range.end - bucket.range.begin) / ranks;
+      const std::int64_t count = bucket.range.end - bucket.range.begin, share = count / ranks;
+      std::int64_t largest = 0;
       for (const auto& [begin, part_end] : bucket.parts) {
         EXPECT_EQ(begin, end);
         EXPECT_EQ(begin % 64, 0);
         EXPECT_LT(std::abs(part_end - begin - share), 128);
         end = part_end;
+        largest = std::max(largest, part_end - begin);
       }
+      EXPECT_EQ(largest, largest_part(count, ranks));
       EXPECT_EQ(end, bucket.range.end);
     }
     EXPECT_EQ(end, parameter_memory_count(specs));

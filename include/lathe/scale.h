@@ -42,7 +42,7 @@ struct KnownRates {
 };
 KnownRates known_rates(const Options& options, const RankGrid& grid);
 
-// Gradients that are summed over the ranks together: those of a block, or of the embeddings.
+// Gradients that are summed over the ranks together: those of a Bucket (sharding.h).
 struct GradientBucket {
   std::int64_t elements;
   double ready;  // seconds from the start of a micro-step until they are whole
@@ -62,11 +62,8 @@ struct StepWork {
 StepWork estimate_work(const ModelConfig& config, const Options& options,
                        const ClusterRates& rates);
 
-// Elements of the gradients that are summed together, in the order in which they get ready: the
-// blocks from the last one on, with that the final LayerNorm; then the embeddings.
-std::vector<std::int64_t> bucket_elements(const std::vector<ParameterSpec>& specs);
-
-// Elements of m, v and master weights that a rank has, at most: its share of every bucket.
+// Elements of m, v and master weights that a rank has, at most: its part of every bucket
+// (sharding.h).
 std::int64_t optimizer_share(const std::vector<ParameterSpec>& specs, const RankGrid& grid);
 
 // Bytes that go out in a step.

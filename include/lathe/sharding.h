@@ -24,6 +24,9 @@ struct Bucket {
 // Parts begin at multiples of 64 elements, as parameters do.
 std::vector<Bucket> make_buckets(const std::vector<ParameterSpec>& specs, int ranks);
 
+// Elements of the largest part of a bucket.
+std::int64_t largest_part(std::int64_t elements, std::int64_t ranks);
+
 // The parts of a rank, ascending; neighbours are one.
 std::vector<ElementRange> parts_of(const std::vector<Bucket>& buckets, int rank);
 

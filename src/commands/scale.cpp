@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "lathe/sharding.h"
+
 namespace lathe {
 namespace {
 
@@ -28,10 +30,6 @@ double ring_seconds(double bytes, std::int64_t members, const LinkRate& link) {
 // What of `bytes` a member of a ring passes on.
 double passed_on(double bytes, std::int64_t members) {
   return bytes * static_cast<double>(members - 1) / static_cast<double>(members);
-}
-
-std::int64_t share(std::int64_t elements, std::int64_t ranks) {
-  return (elements + ranks - 1) / ranks;
 }
 
 }  // namespace
@@ -65,7 +63,9 @@ KnownRates known_rates(const Options& options, const RankGrid& grid) {
 
 std::int64_t optimizer_share(const std::vector<ParameterSpec>& specs, const RankGrid& grid) {
   std::int64_t elements = 0;
-  for (const std::int64_t bucket : bucket_elements(specs)) elements += share(bucket, grid.ranks());
+  for (const Bucket& bucket : make_buckets(specs, /*ranks=*/1)) {
+    elements += largest_part(count_of({bucket.range}), grid.ranks());
+  }
   return elements;
 }
 
@@ -101,7 +101,7 @@ StepPrediction predict_step(const StepWork& work, const RankGrid& grid, const Cl
         collective_seconds(elements * static_cast<double>(size_of(DType::fp32)), grid, rates);
     step.all_gather +=
         collective_seconds(elements * static_cast<double>(work.compute_size), grid, rates);
-    own += share(bucket.elements, grid.ranks());
+    own += largest_part(bucket.elements, grid.ranks());
   }
   step.micro_steps = static_cast<double>(micro_steps) * work.micro_step;
   step.reduce_scatter = std::max(0.0, network_free - work.micro_step);

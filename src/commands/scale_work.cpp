@@ -2,7 +2,6 @@
 // nothing.
 #include <algorithm>
 #include <cstddef>
-#include <iterator>
 #include <unordered_map>
 
 #include "lathe/adamw.h"
@@ -10,6 +9,7 @@
 #include "lathe/model.h"
 #include "lathe/model_files.h"
 #include "lathe/scale.h"
+#include "lathe/sharding.h"
 
 namespace lathe {
 namespace {
@@ -68,19 +68,6 @@ class Clock final : public Tracer {
 
 }  // namespace
 
-std::vector<std::int64_t> bucket_elements(const std::vector<ParameterSpec>& specs) {
-  const std::int64_t last_block = specs.back().block - 1;
-  std::vector<std::int64_t> elements;
-  std::int64_t end = parameter_memory_count(specs);
-  for (std::int64_t block = last_block; block >= 0; --block) {
-    const auto first = std::ranges::find(specs, block, &ParameterSpec::block);
-    elements.push_back(end - first->offset);
-    end = first->offset;
-  }
-  elements.push_back(end);
-  return elements;
-}
-
 StepWork estimate_work(const ModelConfig& config, const Options& options,
                        const ClusterRates& rates) {
   CountingBackend backend;
@@ -101,11 +88,13 @@ StepWork estimate_work(const ModelConfig& config, const Options& options,
                 .buckets = {},
                 .parameters = parameter_memory_count(model.specs()),
                 .compute_size = size_of(model.options().precision)};
-  std::int64_t layer = config.layers;
-  for (const std::int64_t elements : bucket_elements(model.specs())) {
-    --layer;  // the embeddings are whole when all is
-    const double ready = layer >= 0 ? micro_step.last_of_layer(layer) : micro_step.seconds();
-    work.buckets.push_back({.elements = elements, .ready = ready});
+  std::vector<Bucket> buckets = make_buckets(model.specs(), /*ranks=*/1);
+  std::ranges::reverse(buckets);  // as the backward pass is through with them
+  for (const Bucket& bucket : buckets) {
+    const bool is_block = bucket.block >= 0;  // the embeddings are whole when all is
+    work.buckets.push_back(
+        {.elements = count_of({bucket.range}),
+         .ready = is_block ? micro_step.last_of_layer(bucket.block) : micro_step.seconds()});
   }
   return work;
 }

@@ -16,6 +16,11 @@ ElementRange part(ElementRange range, int rank, int ranks) {
 
 }  // namespace
 
+std::int64_t largest_part(std::int64_t elements, std::int64_t ranks) {
+  const std::int64_t units = (elements + kAlignment - 1) / kAlignment;
+  return std::min(elements, (units + ranks - 1) / ranks * kAlignment);
+}
+
 std::vector<Bucket> make_buckets(const std::vector<ParameterSpec>& specs, int ranks) {
   std::vector<Bucket> buckets;
   const int last_block = specs.back().block - 1;  // has the final LayerNorm in its bucket
