@@ -210,9 +210,10 @@ TEST_F(TraceOfRun, ShowsCommunicationBesideTheBackwardPass) {
   });
   const std::vector<Shown> all = trace("t.json");
   int overlapping = 0;
+  std::int64_t bytes = 0;
   for (const Shown& sent : of_name(all, "reduce_scatter")) {
     EXPECT_EQ(sent.category, "communication");
-    EXPECT_GT(sent.arguments.at("bytes").get<int>(), 0);
+    bytes += sent.arguments.at("bytes").get<int>();
     for (const Shown& other : all) {
       const bool is_backward =
           other.category == "operation" && other.name.find("backward") != std::string::npos;
@@ -222,6 +223,9 @@ TEST_F(TraceOfRun, ShowsCommunicationBesideTheBackwardPass) {
     }
   }
   EXPECT_GT(overlapping, 0);
+  ModelConfig config = model_config(options);
+  config.vocab = 256;
+  EXPECT_EQ(bytes, 3 * kRanks * 4 * parameter_memory_count(parameter_specs(config)));  // steps
   for (const char* name : {"all_gather", "sum"}) {
     std::set<int> ranks;
     for (const Shown& sent : of_name(all, name)) ranks.insert(sent.rank);

@@ -29,6 +29,11 @@ std::span<std::byte> bytes_of(const Tensor& values) {
   return {static_cast<std::byte*>(values.data()), static_cast<std::size_t>(values.bytes())};
 }
 
+// Of all parts together.
+std::int64_t bytes_of(std::span<const ElementRange> parts, DType type) {
+  return (parts.back().end - parts.front().begin) * size_of(type);
+}
+
 Tensor part_of(const Tensor& values, ElementRange part) {
   return values.slice(part.begin, part.end - part.begin);
 }
@@ -204,7 +209,7 @@ void HostCommunicator::reduce_scatter(const Tensor& values, std::span<const Elem
   std::int64_t largest = 0;
   for (const ElementRange& part : parts) largest = std::max(largest, part.end - part.begin);
   const ElementRange own = parts[static_cast<std::size_t>(rank())];
-  const Shown shown(trace_, "reduce_scatter", values.bytes());
+  const Shown shown(trace_, "reduce_scatter", bytes_of(parts, values.type()));
   const auto piece_bytes = static_cast<std::size_t>(kSumPiece * size_of(DType::fp32));
   parts_.resize(piece_bytes * static_cast<std::size_t>(size()));
   const auto from = [&](int other) {
@@ -234,7 +239,7 @@ void HostCommunicator::reduce_scatter(const Tensor& values, std::span<const Elem
 }
 
 void HostCommunicator::all_gather(const Tensor& values, std::span<const ElementRange> parts) {
-  const Shown shown(trace_, "all_gather", values.bytes());
+  const Shown shown(trace_, "all_gather", bytes_of(parts, values.type()));
   const Tensor mine = part_of(values, parts[static_cast<std::size_t>(rank())]);
   std::vector<Outgoing> out;
   std::vector<Incoming> in;

@@ -16,11 +16,18 @@ namespace {
 
 constexpr int kTag = 0;
 
+// Unless the user has.
+void set_parameters() {
+  // Whoever waits here sleeps; yielding beside that would only put it behind others.
+  setenv("OMPI_MCA_mpi_yield_when_idle", "0", /*overwrite=*/0);
+  // Over one connection, what lets a rank send waits behind what it sends (docs/distributed.md).
+  setenv("OMPI_MCA_btl_tcp_links", "2", /*overwrite=*/0);
+}
+
 class MpiTransport final : public Transport {
  public:
   MpiTransport(const std::string& launcher, int expected) : mpi_(launcher) {
-    // Whoever waits here sleeps; yielding beside that would only put it behind others.
-    setenv("OMPI_MCA_mpi_yield_when_idle", "0", /*overwrite=*/0);
+    set_parameters();
     int provided = 0;
     require(mpi_.init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided));
     require(mpi_.comm_set_errhandler(mpi_.world, mpi_.errors_return));
