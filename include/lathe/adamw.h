@@ -3,7 +3,9 @@
 // (sharding.h).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "lathe/backend.h"
@@ -83,7 +85,10 @@ class AdamW {
   };
   void make_pieces();
   void sum_squares();
-  void gather_parameters();
+  // Calls update(piece) for each, in their order; those that are done go to the other ranks while
+  // the next ones are made.
+  void update_pieces(const std::function<void(const Piece&)>& update);
+  void gather_parameters(std::size_t& next, std::int64_t end);
 
   Backend& backend_;
   Communicator& communicator_;

@@ -84,7 +84,7 @@ struct StepPrediction {
   double reduce_scatter;  // what of it is not hidden behind the last backward
   double norm;            // the sums of gradient norm and loss
   double update;          // of a rank's share
-  double all_gather;
+  double all_gather;      // what of it is not hidden behind the update
 
   double seconds() const { return micro_steps + reduce_scatter + norm + update + all_gather; }
   // The share of the time in which ranks compute.

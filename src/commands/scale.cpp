@@ -1,6 +1,7 @@
 #include "lathe/scale.h"
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include "lathe/sharding.h"
@@ -87,26 +88,30 @@ double collective_seconds(double bytes, const RankGrid& grid, const ClusterRates
          (grid.nodes > 1 ? ring_seconds(bytes, grid.nodes, rates.between_nodes) : 0);
 }
 
-// The network takes one bucket after another, each when it is ready and the one before is done.
+// The network takes one bucket after another, each when it is ready and the one before is done:
+// gradients as the backward pass is through with them, parameters as they are updated, which is the
+// other way round.
 StepPrediction predict_step(const StepWork& work, const RankGrid& grid, const ClusterRates& rates,
                             std::int64_t micro_steps) {
   constexpr double kSums = 2 * sizeof(float);
   StepPrediction step{};
+  const auto seconds = [&](const GradientBucket& bucket, std::int64_t size) {
+    return collective_seconds(static_cast<double>(bucket.elements * size), grid, rates);
+  };
   double network_free = 0;
-  std::int64_t own = 0;
   for (const GradientBucket& bucket : work.buckets) {
-    const auto elements = static_cast<double>(bucket.elements);
-    network_free =
-        std::max(network_free, bucket.ready) +
-        collective_seconds(elements * static_cast<double>(size_of(DType::fp32)), grid, rates);
-    step.all_gather +=
-        collective_seconds(elements * static_cast<double>(work.compute_size), grid, rates);
-    own += largest_part(bucket.elements, grid.ranks());
+    network_free = std::max(network_free, bucket.ready) + seconds(bucket, size_of(DType::fp32));
   }
   step.micro_steps = static_cast<double>(micro_steps) * work.micro_step;
   step.reduce_scatter = std::max(0.0, network_free - work.micro_step);
   step.norm = 2 * collective_seconds(kSums, grid, rates);
-  step.update = work.update * static_cast<double>(own) / static_cast<double>(work.parameters);
+  network_free = 0;
+  for (const GradientBucket& bucket : std::views::reverse(work.buckets)) {
+    const auto own = static_cast<double>(largest_part(bucket.elements, grid.ranks()));
+    step.update += work.update * own / static_cast<double>(work.parameters);
+    network_free = std::max(network_free, step.update) + seconds(bucket, work.compute_size);
+  }
+  step.all_gather = network_free - step.update;
   return step;
 }
 

@@ -90,10 +90,9 @@ std::int64_t AdamW::memory_bytes(std::int64_t parameter_memory_count, DType prec
 
 void AdamW::publish_master() {
   if (master_.empty()) return;
-  for (const Piece& piece : pieces_) {
+  update_pieces([this](const Piece& piece) {
     backend_.run(Convert{.out = piece.of(parameters_), .x = piece.of_owned(master_)});
-  }
-  gather_parameters();
+  });
 }
 
 void AdamW::reduce_gradients(int block) {
@@ -110,9 +109,22 @@ void AdamW::reduce_gradients() {
   }
 }
 
-void AdamW::gather_parameters() {
+// Begins to send what is done: the buckets, from `next` on, whose own parts end before `end`.
+void AdamW::gather_parameters(std::size_t& next, std::int64_t end) {
   if (communicator_.is_alone()) return;
-  for (const Bucket& bucket : buckets_) communicator_.start_all_gather(parameters_, bucket.parts);
+  const auto own = static_cast<std::size_t>(communicator_.rank());
+  for (; next < buckets_.size() && buckets_[next].parts[own].end <= end; ++next) {
+    communicator_.start_all_gather(parameters_, buckets_[next].parts);
+  }
+}
+
+void AdamW::update_pieces(const std::function<void(const Piece&)>& update) {
+  std::size_t next = 0;
+  for (const Piece& piece : pieces_) {
+    update(piece);
+    gather_parameters(next, piece.range.end);
+  }
+  gather_parameters(next, buckets_.back().range.end);
   communicator_.wait();
 }
 
@@ -138,7 +150,7 @@ void AdamW::update(std::int64_t step, double learning_rate, const Tensor& loss_s
   sum_squares();
   backend_.run(Sum{.out = own_loss_sum, .x = loss_sum, .accumulate = false});
   communicator_.sum(sums_);
-  for (const Piece& piece : pieces_) {
+  update_pieces([&](const Piece& piece) {
     backend_.run(AdamWUpdate{.parameter = piece.of(parameters_),
                              .master = piece.of_owned(master_),
                              .m = piece.of_owned(m_),
@@ -155,8 +167,7 @@ void AdamW::update(std::int64_t step, double learning_rate, const Tensor& loss_s
                              .eps = options_.eps,
                              .weight_decay = options_.weight_decay,
                              .grad_clip = options_.grad_clip});
-  }
-  gather_parameters();
+  });
 }
 
 AdamW::Sums AdamW::sums() const {
