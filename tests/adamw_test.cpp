@@ -70,7 +70,8 @@ TEST(AdamWOfARank, SendsParametersWhileItUpdatesOthers) {
               communicator);
   Updates updates(events);
   backend->set_tracer(&updates);
-  adamw.update(/*step=*/1, /*learning_rate=*/1e-3, model.loss_sum());
+  float loss_sum = 1;
+  adamw.update(/*step=*/1, /*learning_rate=*/1e-3, Tensor(&loss_sum, DType::fp32, {1}));
   const std::vector<Bucket> buckets = make_buckets(model.specs(), 2);
   Events expected = {"wait", "sum"};
   for (const Bucket& bucket : buckets) {
