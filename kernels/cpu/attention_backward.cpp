@@ -24,8 +24,8 @@ struct KeyBlock {
 
 struct QueryBlock {
   RowRange rows;
-  float* queries;            // (kBlock, padded_head_size), scaled by 1 / sqrt(head_size)
-  float* d_out;              // (kBlock, padded_head_size)
+  const float* queries;      // (kBlock, padded_head_size), scaled by 1 / sqrt(head_size)
+  const float* d_out;        // (kBlock, padded_head_size)
   float* d_queries;          // (kBlock, padded_head_size), of the scaled queries
   const float* log_sum_exp;  // (kBlock)
   const float* dots;         // (kBlock): D_i
@@ -110,17 +110,19 @@ class HeadBackward {
   HeadBackward(const AttentionBackward& op, const AttentionShape& shape, Head head)
       : op_(op), shape_(shape), head_(head), padded_(shape.padded_head_size()) {
     const std::int64_t block = kBlock * padded_, rows = round_up(shape.T, kBlock);
-    next_ = ThreadScratch::floats(7 * block + 2 * kBlock * kBlock + rows * (padded_ + 1));
-    for (float** memory : {&key_.keys, &key_.keys_columns, &key_.values_columns, &key_.d_keys,
-                           &key_.d_values, &query_.queries, &query_.d_out}) {
+    next_ = ThreadScratch::floats(5 * block + 2 * kBlock * kBlock + rows * (3 * padded_ + 1));
+    for (float** memory :
+         {&key_.keys, &key_.keys_columns, &key_.values_columns, &key_.d_keys, &key_.d_values}) {
       *memory = take(block);
     }
     pair_ = {take(kBlock * kBlock), take(kBlock * kBlock)};
-    d_queries_ = take(rows * padded_);
+    for (float** memory : {&queries_, &d_out_, &d_queries_}) *memory = take(rows * padded_);
     dots_ = take(rows);
   }
 
   void run() {
+    load_rows(input(Part::query), {0, shape_.T}, scale_, queries_);
+    load_rows(head_of<E>(op_.d_out, shape_, head_), {0, shape_.T}, 1.0f, d_out_);
     make_dots();
     std::fill_n(d_queries_, shape_.T * padded_, 0.0f);
     for (std::int64_t begin = 0; begin < shape_.T; begin += kBlock) run_keys(block_at(begin));
@@ -158,7 +160,7 @@ class HeadBackward {
     std::fill_n(key_.d_keys, rows.count * padded_, 0.0f);
     std::fill_n(key_.d_values, rows.count * padded_, 0.0f);
     for (std::int64_t begin = rows.begin; begin < shape_.T; begin += kBlock) {
-      load_queries(block_at(begin));
+      use_queries(block_at(begin));
       make_gradients_of_scores(query_, key_, pair_, shape_);
       add_gradients(query_, key_, pair_, shape_);
     }
@@ -177,14 +179,15 @@ class HeadBackward {
     transpose_block({values, padded_}, {key_.values_columns, kBlock}, count, padded_);
   }
 
-  void load_queries(RowRange rows) {
-    query_.rows = rows;
-    load_rows(input(Part::query), rows, scale_, query_.queries);
-    load_rows(head_of<E>(op_.d_out, shape_, head_), rows, 1.0f, query_.d_out);
-    query_.d_queries = d_queries_ + rows.begin * padded_;
-    query_.log_sum_exp =
-        op_.log_sum_exp.as<float>() + (head_.b * shape_.H + head_.h) * shape_.T + rows.begin;
-    query_.dots = dots_ + rows.begin;
+  void use_queries(RowRange rows) {
+    const std::int64_t at = rows.begin * padded_;
+    query_ = {.rows = rows,
+              .queries = queries_ + at,
+              .d_out = d_out_ + at,
+              .d_queries = d_queries_ + at,
+              .log_sum_exp = op_.log_sum_exp.as<float>() +
+                             (head_.b * shape_.H + head_.h) * shape_.T + rows.begin,
+              .dots = dots_ + rows.begin};
   }
 
   const AttentionBackward& op_;
@@ -196,7 +199,8 @@ class HeadBackward {
   KeyBlock key_{};
   QueryBlock query_{};
   PairBlock pair_;
-  float *d_queries_, *dots_;  // (T, padded_head_size), (T)
+  float *queries_, *d_out_, *d_queries_;  // (T, padded_head_size): see QueryBlock
+  float* dots_;                           // (T)
 };
 
 }  // namespace
