@@ -4,7 +4,8 @@ no quiet machine, since counts repeat where seconds do not.
 
 valgrind's callgrind counts, in fp32 and one thread, what Lathe's own code does within the steps. oneDNN and
 what it generates are not counted: they depend on the processor's caches. Lathe's own code does not, and
-valgrind shows it a processor with AVX2 whatever there is.
+valgrind shows it a processor with AVX2 whatever there is. So this is also where what Lathe has twice, for AVX2 and
+for AVX-512 (kernels/cpu/wide.h), is compared: the losses must be those of the processor at hand.
 
 Fails when a count is more than TOLERANCE above tests/instruction_counts.json, and says so when one is as much
 below; `tests/instruction_count_test.py --record` writes that file anew. Without valgrind, or built by
@@ -53,26 +54,44 @@ def self_costs(profile):
     return costs
 
 
-def train(folder, case, *under):
-    """The first steps of a run, under a program or not; its env.json."""
+def train(folder, case, *under, precision="fp32"):
+    """The first steps of a run, under a program or not; its env.json and losses."""
     text = pathlib.Path(folder) / "text.txt"
     text.write_text("".join(f"line {i * i} of the text\n" for i in range(1000)))
     command = [*under, str(LATHE), "train", "--quiet", "--train", str(text), "--out", f"{folder}/run",
-               "--device=cpu", "--threads=1", "--precision=fp32", "--val-every=0", "--val-tokens=1",
+               "--device=cpu", "--threads=1", f"--precision={precision}", "--val-every=0", "--val-tokens=1",
                "--checkpoint-every=0", "--steps=100", f"--stop-at-step={STEPS}", *CASES[case].split()]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("LATHE_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LATHE_")} | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         sys.exit(f"instruction_count_test.py: {' '.join(command)}: exit {done.returncode}\n{done.stderr}")
-    return json.loads((pathlib.Path(folder) / "run/env.json").read_text())
+    run = pathlib.Path(folder) / "run"
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return json.loads((run / "env.json").read_text()), [line["train/loss"] for line in metrics if "train/loss" in line]
+
+
+def require_same_losses(what, losses, expected):
+    if len(losses) != STEPS or any(not abs(a - b) <= 1e-6 * b for a, b in zip(losses, expected, strict=True)):
+        sys.exit(f"instruction_count_test.py: {what}: losses {losses} with AVX2, {expected} with what there is")
+
+
+def compare_losses(case, precision):
+    with tempfile.TemporaryDirectory() as folder:
+        _, expected = train(folder, case, precision=precision)
+    with tempfile.TemporaryDirectory() as folder:
+        _, losses = train(folder, case, "valgrind", "--tool=none", precision=precision)
+    require_same_losses(f"{case} in {precision}", losses, expected)
 
 
 def count(case):
     """Instructions of Lathe's own code in the steps."""
     with tempfile.TemporaryDirectory() as folder:
+        _, expected = train(folder, case)
+    with tempfile.TemporaryDirectory() as folder:
         profile = pathlib.Path(folder) / "profile"
-        train(folder, case, "valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}",
-              "--toggle-collect=lathe::Trainer::train_step()")
+        _, losses = train(folder, case, "valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}",
+                          "--toggle-collect=lathe::Trainer::train_step()")
+        require_same_losses(case, losses, expected)
         instructions = sum(cost for name, cost in self_costs(profile).items()
                            if os.path.realpath(name) == os.path.realpath(LATHE))
     if instructions == 0:
@@ -117,13 +136,14 @@ def main():
     if shutil.which("valgrind") is None:
         skip("no valgrind here")
     with tempfile.TemporaryDirectory() as folder:
-        facts = train(folder, "short sequences")
+        facts, _ = train(folder, "short sequences")
     if sys.argv[1:] == ["--record"]:
         return record(facts, {case: count(case) for case in CASES})
     recorded = json.loads(RECORD.read_text())
     for fact in ("compiler", "type"):
         if facts["build"][fact] != recorded[fact]:
             skip(f"the record is of {recorded[fact]}, this build of {facts['build'][fact]}")
+    compare_losses("long sequences", "bf16")
     counts = {case: count(case) for case in CASES}
     if not compare(counts, recorded["instructions"]):
         sys.exit(1)

@@ -9,6 +9,7 @@
 #include "cpu_backend.h"
 #include "scratch.h"
 #include "vector_math.h"
+#include "wide.h"
 
 namespace lathe {
 namespace {
@@ -50,7 +51,7 @@ void mask_later_keys(ScoreStrip& strip) {
 }
 
 // Turns scores into exp(score - max) under the new max.
-void update_softmax(ScoreStrip& strip) {
+LATHE_ALSO_AVX512 void update_softmax(ScoreStrip& strip) {
   float new_max[kStrip], sum[kStrip] = {};
   std::copy_n(strip.max, kStrip, new_max);
   for (std::int64_t k = 0; k < strip.keys; ++k) {

@@ -9,6 +9,7 @@
 #include "cpu_backend.h"
 #include "scratch.h"
 #include "vector_math.h"
+#include "wide.h"
 
 namespace lathe {
 namespace {
@@ -48,7 +49,7 @@ struct ScoreRow {
 };
 
 // In: scores s and d_out value^T. Out: p = exp(s - log_sum_exp) and p * (d_out value^T - dot).
-void scores_to_gradients(const ScoreRow& row, float log_sum_exp, float dot) {
+LATHE_ALSO_AVX512 void scores_to_gradients(const ScoreRow& row, float log_sum_exp, float dot) {
 #pragma omp simd
   for (std::int64_t k = 0; k < row.columns; ++k) {
     const float p = fast_exp(row.scores[k] - log_sum_exp);

@@ -9,6 +9,7 @@
 #include "gelu.h"
 #include "matmul.h"
 #include "scratch.h"
+#include "wide.h"
 
 namespace lathe {
 namespace {
@@ -33,7 +34,7 @@ void add(float* __restrict values, const T* __restrict x, std::int64_t count) {
 
 // Passes over a row cost as much as what they compute: in fp32 the last one makes it in out itself.
 template <class T>
-void finish_forward(const LinearForward& op, const Tile& tile) {
+LATHE_ALSO_AVX512 void finish_forward(const LinearForward& op, const Tile& tile) {
   for (std::int64_t r = 0; r < tile.rows; ++r) {
     float* values = tile.at(r);
     T* out = row_of<T>(op.out, tile, r);
@@ -90,7 +91,7 @@ const float* as_floats(const Tensor& x, Scratch& scratch) {
 }
 
 template <class T>
-void finish_d_x(const LinearBackward& op, const Tile& tile) {
+LATHE_ALSO_AVX512 void finish_d_x(const LinearBackward& op, const Tile& tile) {
   for (std::int64_t r = 0; r < tile.rows; ++r) {
     float* values = tile.at(r);
     if (!op.pre_gelu.empty()) {

@@ -1,0 +1,9 @@
+// Functions that are compiled twice, also for AVX-512, and chosen between when the program starts.
+// Only what works element by element: with wider vectors a sum over elements would have other bits.
+#pragma once
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
+#define LATHE_ALSO_AVX512 __attribute__((target_clones("arch=x86-64-v4", "default")))
+#else
+#define LATHE_ALSO_AVX512
+#endif
