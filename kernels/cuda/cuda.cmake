@@ -32,10 +32,24 @@ set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # Debian 12's CMake does n
 find_package(CUDAToolkit REQUIRED)
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS kernels/cuda/*.cu kernels/cuda/*.cpp)
-list(FILTER cuda_sources EXCLUDE REGEX "/cublaslt_loader\\.cpp$")
+list(FILTER cuda_sources EXCLUDE REGEX "/(cublaslt|nccl)_loader\\.cpp$")
+# Only NCCL's header is needed: the library is loaded when GPUs meet.
+find_path(LATHE_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+set(loader_sources kernels/cuda/cublaslt_loader.cpp)
+if(LATHE_NCCL_INCLUDE_DIR)
+  file(GLOB nccl_sources CONFIGURE_DEPENDS kernels/cuda/nccl/*.cpp)
+  list(APPEND loader_sources kernels/cuda/nccl_loader.cpp)
+else()
+  file(GLOB nccl_sources CONFIGURE_DEPENDS kernels/cuda/no_nccl/*.cpp)
+  message(STATUS "No nccl.h: several GPUs are neither built nor tested")
+endif()
+list(APPEND cuda_sources ${nccl_sources})
 add_library(lathe_cuda OBJECT ${cuda_sources})
 target_include_directories(lathe_cuda PUBLIC include kernels/cuda)
 target_include_directories(lathe_cuda SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS})
+if(LATHE_NCCL_INCLUDE_DIR)
+  target_include_directories(lathe_cuda SYSTEM PUBLIC ${LATHE_NCCL_INCLUDE_DIR})
+endif()
 target_compile_options(lathe_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:CUDA>:${lathe_gencode} --expt-relaxed-constexpr -lineinfo -Xfatbin=-compress=false -Xcompiler=-Wall,-Wextra,-Wshadow>
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow>)
@@ -46,9 +60,13 @@ if(LATHE_WARNINGS_AS_ERRORS)
 endif()
 target_link_libraries(lathe_cuda PRIVATE fmt::fmt nlohmann_json::nlohmann_json)
 
-# The real runtime: of CUDA's libraries only the runtime is linked, cuBLASLt is loaded when a GPU is
-# used, from the library path or else from where the toolkit had it.
-add_library(lathe_cuda_runtime OBJECT kernels/cuda/cublaslt_loader.cpp)
+# The real runtime: of CUDA's libraries only the runtime is linked, cuBLASLt and NCCL are loaded when
+# they are first used, from the library path or else from where the toolkit had them.
+add_library(lathe_cuda_runtime OBJECT ${loader_sources})
+if(LATHE_NCCL_INCLUDE_DIR)
+  target_include_directories(lathe_cuda_runtime SYSTEM PRIVATE
+    ${CUDAToolkit_INCLUDE_DIRS} ${LATHE_NCCL_INCLUDE_DIR})
+endif()
 target_link_libraries(lathe_cuda_runtime
   PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS}
   PRIVATE lathe_warnings)

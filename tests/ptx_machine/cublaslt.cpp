@@ -352,7 +352,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
                               cublasLtMatrixLayout_t c_layout, void* d,
                               cublasLtMatrixLayout_t d_layout,
                               const cublasLtMatmulAlgo_t* algorithm, void* workspace,
-                              size_t workspace_bytes, cudaStream_t) {
+                              size_t workspace_bytes, cudaStream_t stream_handle) {
+  const Call call;
+  Stream* stream = runtime().find_of_device(stream_handle);
+  if (stream == nullptr) return CUBLAS_STATUS_EXECUTION_FAILED;
   const Product product{object<Description>(description), object<Layout>(a_layout),
                         object<Layout>(b_layout), object<Layout>(c_layout),
                         object<Layout>(d_layout)};
@@ -367,7 +370,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t description
   if (plan == Plan::split &&
       (workspace_bytes < kSplitWorkspace || !machine().memory.contains(workspace, workspace_bytes)))
     return CUBLAS_STATUS_INVALID_VALUE;
-  const cudaError_t error = runtime().submit([=] { return multiply(product, operands, plan); });
+  const cudaError_t error = submit(*stream, [=] { return multiply(product, operands, plan); });
   return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

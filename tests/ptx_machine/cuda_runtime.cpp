@@ -1,5 +1,5 @@
-// Stands in for libcudart: registration and launch of kernels, errors, and what a program asks of
-// the device. A program made by nvcc links with it and runs its embedded PTX on the machine.
+// Stands in for libcudart: registration and launch of kernels, and errors. A program made by nvcc
+// links with it and runs its embedded PTX on the machine.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -11,9 +11,6 @@
 
 namespace lathe::ptx {
 namespace {
-
-constexpr std::size_t kDefaultShared = 48 * 1024, kOptInShared = 227 * 1024;
-constexpr int kProcessors = 4;  // few, so that small tests give each several blocks
 
 Dim to_dim(dim3 dim) {
   return {dim.x, dim.y, dim.z};
@@ -30,13 +27,33 @@ std::vector<std::uint8_t> pack_parameters(const Kernel& kernel, void** arguments
   return bytes;
 }
 
-// Runs at once: a kernel that fails is reported by its own launch, and by every call that follows.
+std::size_t dynamic_shared_limit(const RegisteredSymbol& symbol) {
+  const auto found = symbol.dynamic_shared_limits.find(machine().device);
+  return found == symbol.dynamic_shared_limits.end() ? kDefaultShared : found->second;
+}
+
+// A kernel that fails loses the device, which every call on it tells from then on.
+cudaError_t run(const Kernel& kernel, const LaunchShape& shape, const std::uint8_t* parameters) {
+  Device& device = runtime().device();
+  if (device.sticky_error != cudaSuccess) return device.sticky_error;
+  try {
+    launch(kernel, shape, parameters);
+  } catch (const Error& error) {
+    device.sticky_error = cudaErrorLaunchFailure;
+    device.sticky_detail = error.what();
+  }
+  return device.sticky_error;
+}
+
+// The kernel runs within its launch when nothing is before it on its stream.
 cudaError_t start(const void* function, const LaunchConfiguration& configuration,
                   void** arguments) {
   RuntimeState& state = runtime();
-  if (state.sticky_error != cudaSuccess) return state.sticky_error;
+  if (state.device().sticky_error != cudaSuccess) return state.device().sticky_error;
   const auto symbol = state.symbols.find(function);
   if (symbol == state.symbols.end()) return state.finish(cudaErrorInvalidDeviceFunction);
+  Stream* stream = state.find_of_device(configuration.stream);
+  if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   const std::string& name = symbol->second.name;
   const Kernel* kernel = nullptr;
   try {
@@ -51,25 +68,16 @@ cudaError_t start(const void* function, const LaunchConfiguration& configuration
   } catch (const Error& error) {
     return state.fail(cudaErrorInvalidConfiguration, error.what());
   }
-  if (shape.dynamic_shared_bytes > symbol->second.dynamic_shared_limit) {
+  const std::size_t limit = dynamic_shared_limit(symbol->second);
+  if (shape.dynamic_shared_bytes > limit) {
     return state.fail(
         cudaErrorInvalidValue,
         fmt::format("{}: {} bytes of dynamic shared memory, allowed are {}: cudaFuncSetAttribute",
-                    name, shape.dynamic_shared_bytes, symbol->second.dynamic_shared_limit));
+                    name, shape.dynamic_shared_bytes, limit));
   }
-  return state.submit([kernel, shape, parameters = pack_parameters(*kernel, arguments)] {
-    try {
-      launch(*kernel, shape, parameters.data());
-    } catch (const Error& error) {
-      runtime().sticky_error = cudaErrorLaunchFailure;
-      return runtime().fail(cudaErrorLaunchFailure, error.what());
-    }
-    return cudaSuccess;
+  return submit(*stream, [kernel, shape, parameters = pack_parameters(*kernel, arguments)] {
+    return run(*kernel, shape, parameters.data());
   });
-}
-
-cudaError_t refuse_unless(bool valid, const char* detail) {
-  return valid ? runtime().finish(cudaSuccess) : runtime().fail(cudaErrorInvalidValue, detail);
 }
 
 struct ErrorText {
@@ -84,9 +92,12 @@ constexpr ErrorText kErrorTexts[] = {
      "invalid configuration argument"},
     {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidPtx, "cudaErrorInvalidPtx", "a PTX JIT compilation failed"},
     {cudaErrorInvalidSymbol, "cudaErrorInvalidSymbol", "invalid device symbol"},
+    {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+    {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorNotSupported, "cudaErrorNotSupported", "operation not supported"},
     {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
      "operation not permitted when stream is capturing"},
@@ -99,94 +110,19 @@ const ErrorText* find_error(cudaError_t error) {
   return nullptr;
 }
 
-// -1 when the attribute is not known here: a guess would be worse.
-int device_attribute(cudaDeviceAttr attribute) {
-  switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock:
-      return 1024;
-    case cudaDevAttrMaxThreadsPerMultiProcessor:
-      return 2048;
-    case cudaDevAttrMaxSharedMemoryPerBlock:
-      return static_cast<int>(kDefaultShared);
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      return static_cast<int>(kOptInShared);
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-      return static_cast<int>(kOptInShared) + 1024;
-    case cudaDevAttrWarpSize:
-      return kWarpSize;
-    case cudaDevAttrMultiProcessorCount:
-      return kProcessors;
-    case cudaDevAttrL2CacheSize:
-      return 50 << 20;
-    case cudaDevAttrComputeCapabilityMajor:
-      return 9;
-    case cudaDevAttrComputeCapabilityMinor:
-    case cudaDevAttrCooperativeLaunch:
-    case cudaDevAttrIntegrated:
-    case cudaDevAttrMemoryPoolsSupported:
-      return 0;
-    default:
-      return -1;
-  }
-}
-
-template <class Enum>
-void read_order(Enum& order, const std::string& word) {
-  if (word == "forward") order = Order::forward;
-  if (word == "reverse") order = Order::reverse;
-  if (word == "shuffled") order = Order::shuffled;
-}
-
 }  // namespace
-
-RuntimeState::RuntimeState() {
-  Options& options = machine().options;
-  if (const char* order = std::getenv("LATHE_PTX_ORDER")) read_order(options.order, order);
-  if (const char* seed = std::getenv("LATHE_PTX_SEED"))
-    options.seed = std::strtoull(seed, nullptr, 10);
-  if (const char* races = std::getenv("LATHE_PTX_RACES"))
-    options.races = std::strcmp(races, "0") != 0;
-}
-
-cudaError_t RuntimeState::finish(cudaError_t error) {
-  if (sticky_error != cudaSuccess) return sticky_error;
-  if (error != cudaSuccess) {
-    last_error = error;
-    details.erase(error);
-  }
-  return error;
-}
-
-cudaError_t RuntimeState::fail(cudaError_t error, const std::string& detail) {
-  last_error = error;
-  details[error] = detail;
-  return error;
-}
-
-cudaError_t RuntimeState::submit(Work work) {
-  if (!captured) return work();
-  captured->push_back(std::move(work));
-  return cudaSuccess;
-}
-
-cudaError_t RuntimeState::refuse_in_capture(const char* call) {
-  if (!captured) return finish(cudaSuccess);
-  return fail(cudaErrorStreamCaptureUnsupported, fmt::format("{} during a capture", call));
-}
-
-RuntimeState& runtime() {
-  static RuntimeState state;
-  return state;
-}
-
 }  // namespace lathe::ptx
 
+using lathe::ptx::Call;
+using lathe::ptx::machine;
 using lathe::ptx::runtime;
+using lathe::ptx::this_thread;
 
 // What nvcc's host code calls.
 extern "C" {
 
 void** __cudaRegisterFatBinary(void* wrapper) {
+  const Call call;
   const void* data = nullptr;
   std::memcpy(&data, static_cast<const char*>(wrapper) + 8, sizeof(data));
   auto& binaries = runtime().binaries;
@@ -208,21 +144,23 @@ char __cudaInitModule(void**) {
 
 void __cudaRegisterFunction(void** binary, const char* host, char*, const char* name, int, uint3*,
                             uint3*, dim3*, dim3*, int*) {
-  runtime().symbols[host] = {reinterpret_cast<lathe::ptx::FatBinary*>(binary), name};
+  const Call call;
+  runtime().symbols[host] = {reinterpret_cast<lathe::ptx::FatBinary*>(binary), name, {}};
 }
 
 void __cudaRegisterVar(void** binary, char* host, char*, const char* name, int, size_t, int, int) {
-  runtime().symbols[host] = {reinterpret_cast<lathe::ptx::FatBinary*>(binary), name};
+  const Call call;
+  runtime().symbols[host] = {reinterpret_cast<lathe::ptx::FatBinary*>(binary), name, {}};
 }
 
 unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, CUstream_st* stream) {
-  runtime().pushed.push_back({grid, block, shared, stream});
+  this_thread().pushed.push_back({grid, block, shared, stream});
   return 0;
 }
 
 cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, size_t* shared, void* stream) {
-  const lathe::ptx::LaunchConfiguration configuration = runtime().pushed.back();
-  runtime().pushed.pop_back();
+  const lathe::ptx::LaunchConfiguration configuration = this_thread().pushed.back();
+  this_thread().pushed.pop_back();
   *grid = configuration.grid;
   *block = configuration.block;
   *shared = configuration.shared;
@@ -237,16 +175,19 @@ cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
 
 cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
                                size_t shared, cudaStream_t stream) {
+  const Call call;
   return lathe::ptx::start(kernel, {grid, block, shared, stream}, arguments);
 }
 
 cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                              size_t shared, cudaStream_t stream) {
+  const Call call;
   return lathe::ptx::start(function, {grid, block, shared, stream}, arguments);
 }
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function,
                                 void** arguments) {
+  const Call call;
   for (unsigned i = 0; i < config->numAttrs; ++i) {
     // Overlap with the kernel before is a matter of speed; whatever else there is is not.
     if (config->attrs[i].id != cudaLaunchAttributeProgrammaticStreamSerialization)
@@ -258,17 +199,19 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* fu
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
+  const Call call;
   auto& symbols = runtime().symbols;
   const auto symbol = symbols.find(function);
   if (symbol == symbols.end()) return runtime().finish(cudaErrorInvalidDeviceFunction);
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize)
     return runtime().finish(cudaSuccess);
   const bool valid = value >= 0 && static_cast<size_t>(value) <= lathe::ptx::kOptInShared;
-  if (valid) symbol->second.dynamic_shared_limit = static_cast<size_t>(value);
-  return lathe::ptx::refuse_unless(valid, "more dynamic shared memory than a block can have");
+  if (valid) symbol->second.dynamic_shared_limits[machine().device] = static_cast<size_t>(value);
+  return runtime().refuse_unless(valid, "more dynamic shared memory than a block can have");
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
+  const Call call;
   const auto& symbols = runtime().symbols;
   *attributes = {};
   attributes->maxThreadsPerBlock = 1024;
@@ -278,24 +221,29 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* fu
 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int threads,
                                                           size_t) {
+  const Call call;
   *blocks = threads > 0 ? 2048 / threads : 0;
-  return lathe::ptx::refuse_unless(threads > 0, "a block without threads");
+  return runtime().refuse_unless(threads > 0, "a block without threads");
 }
 
 // Errors. One of a kernel stays until cudaDeviceReset, as a lost context does.
 cudaError_t cudaGetLastError() {
   const cudaError_t error = cudaPeekAtLastError();
-  runtime().last_error = cudaSuccess;
+  this_thread().last_error = cudaSuccess;
   return error;
 }
 
 cudaError_t cudaPeekAtLastError() {
-  const auto& state = runtime();
-  return state.sticky_error != cudaSuccess ? state.sticky_error : state.last_error;
+  const Call call;
+  const cudaError_t sticky = runtime().device().sticky_error;
+  return sticky != cudaSuccess ? sticky : this_thread().last_error;
 }
 
 const char* cudaGetErrorString(cudaError_t error) {
-  const auto& details = runtime().details;
+  const Call call;
+  const auto& device = runtime().device();
+  if (error != cudaSuccess && device.sticky_error == error) return device.sticky_detail.c_str();
+  const auto& details = this_thread().details;
   if (const auto found = details.find(error); found != details.end()) return found->second.c_str();
   const auto* known = lathe::ptx::find_error(error);
   return known == nullptr ? "an error that is not known here" : known->text;
@@ -304,73 +252,6 @@ const char* cudaGetErrorString(cudaError_t error) {
 const char* cudaGetErrorName(cudaError_t error) {
   const auto* known = lathe::ptx::find_error(error);
   return known == nullptr ? "unknown" : known->name;
-}
-
-cudaError_t cudaDeviceReset() {
-  runtime().last_error = runtime().sticky_error = cudaSuccess;
-  return cudaSuccess;
-}
-
-cudaError_t cudaDeviceSynchronize() {
-  return runtime().refuse_in_capture("cudaDeviceSynchronize");
-}
-
-// The device.
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
-}
-
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
-
-cudaError_t cudaSetDevice(int device) {
-  return runtime().finish(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
-}
-
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device != 0) return runtime().finish(cudaErrorInvalidDevice);
-  const int known = lathe::ptx::device_attribute(attribute);
-  if (known >= 0) *value = known;
-  return lathe::ptx::refuse_unless(known >= 0, "a device attribute that is not known here");
-}
-
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (device != 0) return runtime().finish(cudaErrorInvalidDevice);
-  const auto attribute = [](cudaDeviceAttr a) { return lathe::ptx::device_attribute(a); };
-  *properties = {};
-  std::snprintf(properties->name, sizeof(properties->name), "PTX machine");
-  properties->major = attribute(cudaDevAttrComputeCapabilityMajor);
-  properties->minor = attribute(cudaDevAttrComputeCapabilityMinor);
-  properties->warpSize = attribute(cudaDevAttrWarpSize);
-  properties->multiProcessorCount = attribute(cudaDevAttrMultiProcessorCount);
-  properties->maxThreadsPerBlock = attribute(cudaDevAttrMaxThreadsPerBlock);
-  properties->maxThreadsPerMultiProcessor = attribute(cudaDevAttrMaxThreadsPerMultiProcessor);
-  properties->l2CacheSize = attribute(cudaDevAttrL2CacheSize);
-  properties->sharedMemPerBlock = lathe::ptx::kDefaultShared;
-  properties->sharedMemPerBlockOptin = lathe::ptx::kOptInShared;
-  size_t free_bytes = 0;
-  return cudaMemGetInfo(&free_bytes, &properties->totalGlobalMem);
-}
-
-cudaError_t cudaProfilerStart() {
-  return runtime().refuse_in_capture("cudaProfilerStart");
-}
-
-cudaError_t cudaProfilerStop() {
-  return runtime().refuse_in_capture("cudaProfilerStop");
-}
-
-cudaError_t cudaDriverGetVersion(int* version) {
-  *version = CUDART_VERSION;
-  return cudaSuccess;
-}
-
-cudaError_t cudaRuntimeGetVersion(int* version) {
-  *version = CUDART_VERSION;
-  return cudaSuccess;
 }
 
 }  // extern "C"

@@ -1,35 +1,28 @@
-// The other half of the stand-in for libcudart: memory, streams, events and graphs. Everything
-// happens at once and in order, so that streams and events have little to do.
-#include <chrono>
+// Of the stand-in for libcudart: memory.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
-#include "machine.h"
 #include "runtime_state.h"
 
 namespace lathe::ptx {
 namespace {
 
-constexpr std::size_t kDeviceBytes = std::size_t{8} << 30;
-
-struct Event {
-  std::chrono::steady_clock::time_point recorded{};
-};
-
-Event* to_event(cudaEvent_t event) {
-  return reinterpret_cast<Event*>(event);
-}
-
 bool on_device(const void* pointer, std::size_t bytes) {
   return machine().memory.contains(pointer, bytes);
 }
 
+bool on_host(const void* pointer, std::size_t bytes) {
+  return !machine().memory.touches(pointer, bytes);
+}
+
+// Device memory is that of the current device: stricter than a GPU, where addresses know theirs.
 bool ranges_fit(const void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   switch (kind) {
     case cudaMemcpyHostToDevice:
-      return on_device(to, bytes) && !on_device(from, bytes);
+      return on_device(to, bytes) && on_host(from, bytes);
     case cudaMemcpyDeviceToHost:
-      return on_device(from, bytes) && !on_device(to, bytes);
+      return on_device(from, bytes) && on_host(to, bytes);
     case cudaMemcpyDeviceToDevice:
       return on_device(to, bytes) && on_device(from, bytes);
     case cudaMemcpyHostToHost:
@@ -41,7 +34,7 @@ bool ranges_fit(const void* to, const void* from, std::size_t bytes, cudaMemcpyK
 
 cudaError_t copy_now(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   RuntimeState& state = runtime();
-  if (state.sticky_error != cudaSuccess) return state.sticky_error;
+  if (state.device().sticky_error != cudaSuccess) return state.device().sticky_error;
   if (bytes == 0) return cudaSuccess;
   if (!ranges_fit(to, from, bytes, kind)) {
     return state.fail(cudaErrorInvalidValue,
@@ -51,32 +44,61 @@ cudaError_t copy_now(void* to, const void* from, std::size_t bytes, cudaMemcpyKi
   return cudaSuccess;
 }
 
+bool is_pinned(const void* pointer, std::size_t bytes) {
+  const auto& pinned = runtime().pinned;
+  auto next = pinned.upper_bound(pointer);
+  if (next == pinned.begin()) return false;
+  const auto& [begin, size] = *std::prev(next);
+  const auto offset =
+      static_cast<std::size_t>(static_cast<const char*>(pointer) - static_cast<const char*>(begin));
+  return offset <= size && bytes <= size - offset;
+}
+
+// As on a GPU: memory of the host that is not pinned is read within the call, and written within
+// it, for which the call waits until the stream has come to the copy.
+cudaError_t copy_async(Call& call, void* to, const void* from, std::size_t bytes,
+                       cudaMemcpyKind kind, cudaStream_t handle) {
+  Stream* stream = runtime().find_of_device(handle);
+  if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  const auto copy = [=] { return copy_now(to, from, bytes, kind); };
+  if (stream->is_idle() || stream->captured) return submit(*stream, copy);
+  if (kind == cudaMemcpyHostToDevice && !is_pinned(from, bytes)) {
+    const auto* begin = static_cast<const std::byte*>(from);
+    return submit(*stream, [=, staged = std::vector<std::byte>(begin, begin + bytes)] {
+      return copy_now(to, staged.data(), bytes, kind);
+    });
+  }
+  if (kind == cudaMemcpyDeviceToHost && !is_pinned(to, bytes))
+    call.wait([=] { return stream->is_idle(); });
+  return submit(*stream, copy);
+}
+
 cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
-  return runtime().submit([=] { return copy_now(to, from, bytes, kind); });
+  Call call;
+  if (this_thread().captures > 0) return runtime().refuse_in_capture("cudaMemcpy");
+  Stream* stream = runtime().device().null_stream;
+  call.wait([=] { return stream->is_idle(); });
+  return copy_now(to, from, bytes, kind);
 }
 
 cudaError_t set_now(void* to, int value, std::size_t bytes) {
   RuntimeState& state = runtime();
-  if (state.sticky_error != cudaSuccess) return state.sticky_error;
+  if (state.device().sticky_error != cudaSuccess) return state.device().sticky_error;
   if (!on_device(to, bytes))
     return state.fail(cudaErrorInvalidValue, "fill of memory that is not all allocated");
   std::memset(to, value, bytes);
   return cudaSuccess;
 }
 
-cudaError_t set(void* to, int value, std::size_t bytes) {
-  return runtime().submit([=] { return set_now(to, value, bytes); });
-}
-
-// What cudaGraph_t and cudaGraphExec_t point to.
-using Graph = std::vector<Work>;
-
-template <class Handle>
-Graph* to_graph(Handle handle) {
-  return reinterpret_cast<Graph*>(handle);
+cudaError_t set(void* to, int value, std::size_t bytes, cudaStream_t handle) {
+  const Call call;
+  Stream* stream = runtime().find_of_device(handle);
+  if (stream == nullptr) return cudaErrorInvalidResourceHandle;
+  return submit(*stream, [=] { return set_now(to, value, bytes); });
 }
 
 cudaError_t find_variable(const void* host, Variable& variable) {
+  const Call call;
   RuntimeState& state = runtime();
   const auto symbol = state.symbols.find(host);
   if (symbol == state.symbols.end()) return state.finish(cudaErrorInvalidSymbol);
@@ -91,36 +113,37 @@ cudaError_t find_variable(const void* host, Variable& variable) {
 }  // namespace
 }  // namespace lathe::ptx
 
+using lathe::ptx::Call;
+using lathe::ptx::kDeviceBytes;
 using lathe::ptx::machine;
 using lathe::ptx::runtime;
+using lathe::ptx::this_thread;
 
 extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  const Call call;
   auto& memory = machine().memory;
   *pointer = nullptr;
-  if (runtime().captured) return runtime().refuse_in_capture("cudaMalloc");
+  if (this_thread().captures > 0) return runtime().refuse_in_capture("cudaMalloc");
   if (bytes == 0) return runtime().finish(cudaSuccess);
-  if (bytes <= lathe::ptx::kDeviceBytes - memory.allocated_bytes())
-    *pointer = memory.allocate(bytes);
+  if (bytes <= kDeviceBytes - memory.allocated_bytes()) *pointer = memory.allocate(bytes);
   return runtime().finish(*pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
+// Waits for the device, as on a GPU: work on the way may use the memory.
 cudaError_t cudaFree(void* pointer) {
+  Call call;
+  const auto* allocation = machine().memory.near(reinterpret_cast<std::uint64_t>(pointer));
+  if (allocation != nullptr) call.wait_for_device(allocation->device);
   const bool valid = pointer == nullptr || machine().memory.release(pointer);
   return runtime().finish(valid ? cudaSuccess : cudaErrorInvalidValue);
 }
 
-cudaError_t cudaMallocAsync(void** pointer, size_t bytes, cudaStream_t) {
-  return cudaMalloc(pointer, bytes);
-}
-
-cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) {
-  return cudaFree(pointer);
-}
-
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
+  const Call call;
   *pointer = std::malloc(bytes);
+  if (*pointer != nullptr) runtime().pinned[*pointer] = bytes;
   return runtime().finish(*pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 
@@ -129,6 +152,10 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
+  Call call;
+  call.wait_for_device(this_thread().device);
+  if (pointer != nullptr && runtime().pinned.erase(pointer) == 0)
+    return runtime().finish(cudaErrorInvalidValue);
   std::free(pointer);
   return runtime().finish(cudaSuccess);
 }
@@ -138,16 +165,17 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t) {
-  return lathe::ptx::copy(to, from, bytes, kind);
+                            cudaStream_t stream) {
+  Call call;
+  return lathe::ptx::copy_async(call, to, from, bytes, kind, stream);
 }
 
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
-  return lathe::ptx::set(to, value, bytes);
+  return lathe::ptx::set(to, value, bytes, nullptr);
 }
 
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  return lathe::ptx::set(to, value, bytes);
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  return lathe::ptx::set(to, value, bytes, stream);
 }
 
 cudaError_t cudaGetSymbolAddress(void** pointer, const void* symbol) {
@@ -174,109 +202,9 @@ cudaError_t cudaMemcpyFromSymbol(void* to, const void* symbol, size_t bytes, siz
 }
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
-  *total = lathe::ptx::kDeviceBytes;
-  *free_bytes = lathe::ptx::kDeviceBytes - machine().memory.allocated_bytes();
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  *stream = reinterpret_cast<cudaStream_t>(new char);
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  return cudaStreamCreate(stream);
-}
-
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
-  return cudaStreamCreate(stream);
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  delete reinterpret_cast<char*>(stream);
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  return runtime().refuse_in_capture("cudaStreamSynchronize");
-}
-
-cudaError_t cudaStreamQuery(cudaStream_t) {
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  *event = reinterpret_cast<cudaEvent_t>(new lathe::ptx::Event);
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  return cudaEventCreate(event);
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete lathe::ptx::to_event(event);
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  lathe::ptx::to_event(event)->recorded = std::chrono::steady_clock::now();
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  return runtime().refuse_in_capture("cudaEventSynchronize");
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t) {
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
-  const auto elapsed = lathe::ptx::to_event(end)->recorded - lathe::ptx::to_event(begin)->recorded;
-  *milliseconds = std::chrono::duration<float, std::milli>(elapsed).count();
-  return runtime().finish(cudaSuccess);
-}
-
-// Graphs: a capture notes what would have been done, a launch does it.
-cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-  if (runtime().captured) return runtime().refuse_in_capture("cudaStreamBeginCapture");
-  runtime().captured = std::make_unique<lathe::ptx::Graph>();
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-  auto captured = std::move(runtime().captured);
-  *graph = reinterpret_cast<cudaGraph_t>(captured.release());
-  return runtime().finish(*graph == nullptr ? cudaErrorInvalidValue : cudaSuccess);
-}
-
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
-                                 unsigned long long) {
-  auto* copied = new lathe::ptx::Graph(*lathe::ptx::to_graph(graph));
-  *executable = reinterpret_cast<cudaGraphExec_t>(copied);
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
-  for (const lathe::ptx::Work& work : *lathe::ptx::to_graph(executable)) {
-    const cudaError_t error = work();
-    if (error != cudaSuccess) return error;
-  }
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  delete lathe::ptx::to_graph(graph);
-  return runtime().finish(cudaSuccess);
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
-  delete lathe::ptx::to_graph(executable);
+  const Call call;
+  *total = kDeviceBytes;
+  *free_bytes = kDeviceBytes - machine().memory.allocated_bytes();
   return runtime().finish(cudaSuccess);
 }
 

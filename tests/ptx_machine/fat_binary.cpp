@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "machine.h"
 #include "parser.h"
 
 namespace lathe::ptx {
@@ -68,8 +69,7 @@ void FatBinary::add(std::string ptx) {
   by_architecture_[target_architecture(ptx)] = std::move(ptx);
 }
 
-Module& FatBinary::module() {
-  if (module_) return *module_;
+const std::string& FatBinary::wanted_ptx() const {
   auto image = std::prev(by_architecture_.end());
   if (const char* wanted = std::getenv("LATHE_PTX_ARCH")) {
     image = by_architecture_.find(std::atoi(wanted));
@@ -80,8 +80,16 @@ Module& FatBinary::module() {
                               fmt::join(present, ", ")));
     }
   }
-  module_ = parse(image->second);
-  return *module_;
+  return image->second;
+}
+
+Module& FatBinary::module() {
+  const auto any = modules_.begin();
+  if (any != modules_.end() && any->second.variables.empty()) return any->second;
+  const int device = machine().device;
+  const auto found = modules_.find(device);
+  if (found != modules_.end()) return found->second;
+  return modules_.emplace(device, parse(wanted_ptx())).first->second;
 }
 
 }  // namespace lathe::ptx

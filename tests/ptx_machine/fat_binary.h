@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,15 +17,17 @@ class FatBinary {
   // For tests: from PTX texts.
   explicit FatBinary(const std::vector<std::string>& ptx);
 
-  // Parsed at first use, so that what a program never runs may be beyond the machine. The highest
-  // architecture, or the one that LATHE_PTX_ARCH names ("80"). Throws Error.
+  // Of the current device, which has variables of its own. Parsed at first use, so that what a
+  // program never runs may be beyond the machine. The highest architecture, or the one that
+  // LATHE_PTX_ARCH names ("80"). Throws Error.
   Module& module();
 
  private:
   void add(std::string ptx);
+  const std::string& wanted_ptx() const;
 
   std::map<int, std::string> by_architecture_;
-  std::optional<Module> module_;
+  std::map<int, Module> modules_;  // by device; those without variables are shared
 };
 
 // Of ".target sm_90a": 90.

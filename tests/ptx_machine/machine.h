@@ -38,6 +38,7 @@ struct Machine {
   ShadowMemory shared_shadow;
   std::size_t shared_shadow_bytes = 0;
   std::uint32_t launches = 0;
+  int device = 0;  // that runs the kernel, and whose memory is taken
 };
 
 // Made at first use: modules register themselves before main.

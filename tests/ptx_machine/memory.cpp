@@ -76,6 +76,11 @@ std::uint8_t* access_global(Warp& warp, int lane, std::uint64_t address, int byt
   const auto size = static_cast<std::uint64_t>(bytes);
   const Allocation* allocation = machine().memory.near(address);
   if (allocation == nullptr) fail(warp, lane, "access outside device memory");
+  if (allocation->device != machine().device) {
+    fail(warp, lane,
+         fmt::format("access to memory of device {} by a kernel on device {}", allocation->device,
+                     machine().device));
+  }
   if (address + size > allocation->end) {
     fail(warp, lane,
          fmt::format("{} of {} bytes ends {} bytes past the end of an allocation of {} bytes",
@@ -119,9 +124,10 @@ void* DeviceMemory::allocate(std::size_t bytes) {
   if (memory == nullptr) return nullptr;
   std::memset(memory, kFreshByte, bytes);
   const auto begin = reinterpret_cast<std::uint64_t>(memory);
+  const int device = machine().device;
   allocations_.emplace(begin, Allocation{static_cast<std::uint8_t*>(memory), begin, begin + bytes,
-                                         ShadowMemory(bytes)});
-  allocated_bytes_ += bytes;
+                                         device, ShadowMemory(bytes)});
+  allocated_bytes_[static_cast<std::size_t>(device)] += bytes;
   last_ = nullptr;
   return memory;
 }
@@ -129,7 +135,9 @@ void* DeviceMemory::allocate(std::size_t bytes) {
 bool DeviceMemory::release(void* pointer) {
   const auto found = allocations_.find(reinterpret_cast<std::uint64_t>(pointer));
   if (found == allocations_.end()) return false;
-  allocated_bytes_ -= found->second.end - found->second.begin;
+  const Allocation& allocation = found->second;
+  allocated_bytes_[static_cast<std::size_t>(allocation.device)] -=
+      allocation.end - allocation.begin;
   allocations_.erase(found);
   last_ = nullptr;
   std::free(pointer);
@@ -148,7 +156,18 @@ const Allocation* DeviceMemory::near(std::uint64_t address) {
 bool DeviceMemory::contains(const void* pointer, std::size_t bytes) {
   const auto address = reinterpret_cast<std::uint64_t>(pointer);
   const Allocation* allocation = near(address);
-  return allocation != nullptr && address <= allocation->end && bytes <= allocation->end - address;
+  return allocation != nullptr && allocation->device == machine().device &&
+         address <= allocation->end && bytes <= allocation->end - address;
+}
+
+bool DeviceMemory::touches(const void* pointer, std::size_t bytes) {
+  const auto begin = reinterpret_cast<std::uint64_t>(pointer);
+  const Allocation* allocation = bytes == 0 ? nullptr : near(begin + bytes - 1);
+  return allocation != nullptr && begin < allocation->end;
+}
+
+std::size_t DeviceMemory::allocated_bytes() const {
+  return allocated_bytes_[static_cast<std::size_t>(machine().device)];
 }
 
 std::uint8_t* access(Warp& warp, int lane, Space space, std::uint64_t address, int bytes, Use use,

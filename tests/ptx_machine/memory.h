@@ -2,6 +2,7 @@
 // other threads did there since they last met.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,6 +14,8 @@ namespace lathe::ptx {
 
 // Fresh memory holds these bytes: NaN in every floating-point type.
 constexpr int kFreshByte = 0xff;
+
+constexpr std::size_t kMostDevices = 16;
 
 // Generic addresses of memory that is not global are in windows that no pointer of the host is in.
 constexpr std::uint64_t kSharedWindow = 0x7000'0000'0000'0000;
@@ -48,25 +51,29 @@ class ShadowMemory {
 struct Allocation {
   std::uint8_t* memory;
   std::uint64_t begin, end;  // addresses
+  int device;
   ShadowMemory shadow;
 };
 
+// Of all devices: their addresses differ.
 class DeviceMemory {
  public:
   ~DeviceMemory();
-  // Null when there is no memory.
+  // On the current device. Null when there is no memory.
   void* allocate(std::size_t bytes);
   // False when the pointer is no allocation's beginning.
   bool release(void* pointer);
   // The allocation that holds the address, or the last one before it, or null.
   const Allocation* near(std::uint64_t address);
+  // Whether all of it is memory of the current device, or any of it of any device.
   bool contains(const void* pointer, std::size_t bytes);
-  std::size_t allocated_bytes() const { return allocated_bytes_; }
+  bool touches(const void* pointer, std::size_t bytes);
+  std::size_t allocated_bytes() const;  // of the current device
 
  private:
   std::map<std::uint64_t, Allocation> allocations_;
   const Allocation* last_ = nullptr;
-  std::size_t allocated_bytes_ = 0;
+  std::array<std::size_t, kMostDevices> allocated_bytes_{};
 };
 
 enum class Use : std::uint8_t { read, write, atomic };
