@@ -1,116 +1,12 @@
-// The stand-in for NCCL (ptx_machine/): what its collectives give, that work behind them waits,
-// that a rank which does not come can be given up, and that it refuses what NCCL refuses or hangs
-// at.
-#include <gtest/gtest.h>
-#include <nccl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
+// The stand-in for NCCL (ptx_machine/): what its collectives give.
+#include <algorithm>
 #include <cmath>
-#include <csignal>
-#include <numeric>
-#include <string>
-#include <thread>
 
 #include "lathe/bf16.h"
-#include "ptx_machine/runtime_state.h"
+#include "support/nccl_rank.h"
 
 namespace lathe::test {
 namespace {
-
-// Device memory with values in it.
-template <class T>
-class OnDevice {
- public:
-  explicit OnDevice(const std::vector<T>& values) : count_(values.size()) {
-    EXPECT_EQ(cudaMalloc(&memory_, count_ * sizeof(T)), cudaSuccess);
-    cudaMemcpy(memory_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice);
-  }
-  ~OnDevice() { cudaFree(memory_); }
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
-  T* data() const { return static_cast<T*>(memory_); }
-  std::vector<T> values() const {
-    std::vector<T> out(count_);
-    cudaMemcpy(out.data(), memory_, count_ * sizeof(T), cudaMemcpyDeviceToHost);
-    return out;
-  }
-
- private:
-  std::size_t count_;
-  void* memory_ = nullptr;
-};
-
-ncclUniqueId new_id() {
-  ncclUniqueId id;
-  EXPECT_EQ(ncclGetUniqueId(&id), ncclSuccess);
-  return id;
-}
-
-// One rank, as a program that does not block has it: on the device of its number, with a stream.
-struct Rank {
-  int number, ranks;
-  ncclComm_t communicator = nullptr;
-  cudaStream_t stream = nullptr;
-
-  Rank(const ncclUniqueId& id, int rank, int of, int device) : number(rank), ranks(of) {
-    EXPECT_EQ(cudaSetDevice(device), cudaSuccess);
-    EXPECT_EQ(cudaStreamCreate(&stream), cudaSuccess);
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    EXPECT_EQ(ncclCommInitRankConfig(&communicator, ranks, id, number, &config), ncclInProgress);
-  }
-  Rank(const ncclUniqueId& id, int rank, int of) : Rank(id, rank, of, rank) {}
-  ~Rank() {
-    if (communicator != nullptr) {
-      EXPECT_EQ(ncclCommDestroy(communicator), ncclSuccess);
-    }
-    cudaStreamDestroy(stream);
-  }
-  Rank(const Rank&) = delete;
-  Rank& operator=(const Rank&) = delete;
-
-  ncclResult_t state() const {
-    ncclResult_t state = ncclInternalError;
-    EXPECT_EQ(ncclCommGetAsyncError(communicator, &state), ncclSuccess);
-    return state;
-  }
-  // That it has come to, after what was given.
-  ncclResult_t settle() const {
-    while (state() == ncclInProgress) std::this_thread::yield();
-    return state();
-  }
-  void finish(ncclResult_t given) const {
-    EXPECT_EQ(given, ncclInProgress) << ncclGetLastError(communicator);
-    EXPECT_EQ(settle(), ncclSuccess) << ncclGetLastError(communicator);
-    EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
-  }
-  void abort() {
-    EXPECT_EQ(ncclCommAbort(communicator), ncclSuccess);
-    communicator = nullptr;
-  }
-};
-
-class Nccl : public testing::Test {
- protected:
-  static void SetUpTestSuite() { ptx::runtime().visible = {0, 1, 2, 3}; }
-
-  // The body on every rank, each in a thread.
-  template <class Body>
-  static void on_ranks(int ranks, const Body& body) {
-    const ncclUniqueId id = new_id();
-    std::vector<std::thread> threads;
-    for (int i = 0; i < ranks; ++i) {
-      threads.emplace_back([&, i] {
-        Rank rank(id, i, ranks);
-        ASSERT_EQ(rank.settle(), ncclSuccess) << ncclGetLastError(nullptr);
-        body(rank);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-  }
-};
 
 // Such that the order of a sum shows.
 std::vector<float> floats_of(int rank, std::size_t count) {
@@ -135,12 +31,14 @@ std::vector<float> part(const std::vector<float>& values, int number, std::size_
   return {begin, begin + static_cast<std::ptrdiff_t>(count)};
 }
 
+using Nccl = SeveralDevices;
+
 constexpr std::size_t kCount = 1001, kLong = 100'000;  // the latter takes several slots
 
 TEST_F(Nccl, ReducesInTheOrderOfRanks) {
   for (const int ranks : {1, 2, 4}) {
     for (const std::size_t count : {kCount, kLong}) {
-      on_ranks(ranks, [&](const Rank& rank) {
+      on_ranks(ranks, [&](const NcclRank& rank) {
         const OnDevice<float> in(floats_of(rank.number, count));
         const OnDevice<float> out(std::vector<float>(count, -1));
         rank.finish(ncclAllReduce(in.data(), out.data(), count, ncclFloat32, ncclSum,
@@ -159,7 +57,7 @@ TEST_F(Nccl, ReducesInTheOrderOfRanks) {
 TEST_F(Nccl, ScattersAndGathersInPlaceAndNot) {
   for (const int ranks : {1, 3, 4}) {
     for (const std::size_t count : {kCount, kLong}) {
-      on_ranks(ranks, [&](const Rank& rank) {
+      on_ranks(ranks, [&](const NcclRank& rank) {
         const std::size_t whole = count * static_cast<std::size_t>(ranks);
         const std::vector<float> sums = sum_of_ranks(ranks, whole);
         const OnDevice<float> in(floats_of(rank.number, whole));
@@ -184,7 +82,7 @@ TEST_F(Nccl, ScattersAndGathersInPlaceAndNot) {
 }
 
 TEST_F(Nccl, BroadcastsAndTakesOtherTypes) {
-  on_ranks(3, [](const Rank& rank) {
+  on_ranks(3, [](const NcclRank& rank) {
     const OnDevice<std::uint8_t> text({static_cast<std::uint8_t>(rank.number + 7), 9});
     rank.finish(
         ncclBroadcast(text.data(), text.data(), 2, ncclUint8, 2, rank.communicator, rank.stream));
@@ -199,6 +97,47 @@ TEST_F(Nccl, BroadcastsAndTakesOtherTypes) {
                               rank.stream));
     EXPECT_EQ(to_float(half.values().front()), 256.0f);
   });
+}
+
+TEST_F(Nccl, GroupsPartsOfEveryLength) {
+  on_ranks(3, [](const NcclRank& rank) {
+    const std::vector<std::size_t> counts = {5, 0, 7};  // of each rank's part
+    const OnDevice<float> values(floats_of(rank.number, 12));
+    ncclGroupStart();
+    for (int root = 0, begin = 0; root < 3; ++root) {
+      float* part = values.data() + begin;
+      EXPECT_EQ(ncclReduce(part, part, counts[static_cast<std::size_t>(root)], ncclFloat32, ncclSum,
+                           root, rank.communicator, rank.stream),
+                ncclSuccess);
+      begin += static_cast<int>(counts[static_cast<std::size_t>(root)]);
+    }
+    rank.finish(ncclGroupEnd());
+    std::vector<float> expected = floats_of(rank.number, 12);
+    const std::vector<float> sums = sum_of_ranks(3, 12);
+    if (rank.number == 0) std::copy(sums.begin(), sums.begin() + 5, expected.begin());
+    if (rank.number == 2) std::copy(sums.begin() + 5, sums.end(), expected.begin() + 5);
+    EXPECT_EQ(values.values(), expected);
+  });
+}
+
+// As a program that lets NCCL block has it.
+TEST_F(Nccl, BlocksWhenItMay) {
+  const ncclUniqueId id = new_id();
+  const auto run = [&](int number) {
+    cudaSetDevice(number);
+    ncclComm_t communicator = nullptr;
+    ASSERT_EQ(ncclCommInitRankConfig(&communicator, 2, id, number, nullptr), ncclSuccess);
+    const OnDevice<float> value({1.0f + static_cast<float>(number)});
+    EXPECT_EQ(
+        ncclAllReduce(value.data(), value.data(), 1, ncclFloat32, ncclSum, communicator, nullptr),
+        ncclSuccess);
+    EXPECT_EQ(value.values().front(), 3);  // cudaMemcpy is on the null stream as well
+    EXPECT_EQ(ncclCommFinalize(communicator), ncclSuccess);
+    EXPECT_EQ(ncclCommDestroy(communicator), ncclSuccess);
+  };
+  std::thread other([&] { run(1); });
+  run(0);
+  other.join();
 }
 
 }  // namespace
