@@ -29,6 +29,7 @@ NcclCommunicator::NcclCommunicator(std::string name, int rank, int ranks, bool b
       device_(machine().device),
       number_(runtime().visible.at(static_cast<std::size_t>(device_))),
       blocks_(blocks),
+      was_told_(blocks),
       thread_([this] { run(); }) {}
 
 ncclResult_t NcclCommunicator::state() const {

@@ -59,7 +59,7 @@ class NcclCommunicator {
   int number_;  // of the device on the machine
   bool blocks_, is_joined_ = false, is_finalized_ = false;
   ncclResult_t result_ = ncclSuccess;
-  bool was_told_ = true;                              // that given_ is in progress
+  bool was_told_;                                     // that the last of it is in progress
   std::vector<std::shared_ptr<Collective>> given_;    // not yet on their streams
   std::deque<std::shared_ptr<Collective>> enqueued_;  // not yet done
   std::unique_ptr<NcclExchange> exchange_;            // of the thread alone

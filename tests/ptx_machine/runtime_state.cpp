@@ -15,29 +15,25 @@ void read_order(Order& order, const std::string& word) {
   if (word == "shuffled") order = Order::shuffled;
 }
 
-// As many as LATHE_PTX_DEVICES says, of which CUDA_VISIBLE_DEVICES may name some: up to the first
-// that there is not, as on a GPU.
-std::vector<int> read_devices() {
-  const char* wanted = std::getenv("LATHE_PTX_DEVICES");
-  const int count =
-      std::clamp(wanted == nullptr ? 1 : std::atoi(wanted), 0, static_cast<int>(kMostDevices));
-  std::vector<int> visible;
-  const char* names = std::getenv("CUDA_VISIBLE_DEVICES");
-  if (names == nullptr) {
-    for (int device = 0; device < count; ++device) visible.push_back(device);
-    return visible;
-  }
-  for (const char* at = names; *at != '\0';) {
-    char* end = nullptr;
-    const long device = std::strtol(at, &end, 10);
-    if (end == at || device < 0 || device >= count) break;
-    visible.push_back(static_cast<int>(device));
-    at = *end == ',' ? end + 1 : end;
-  }
-  return visible;
-}
-
 }  // namespace
+
+std::vector<int> read_devices(const char* count, const char* visible) {
+  const int wanted = count == nullptr ? 1 : std::atoi(count);
+  const int most = std::clamp(wanted, 0, static_cast<int>(kMostDevices));
+  std::vector<int> devices;
+  if (visible == nullptr) {
+    for (int device = 0; device < most; ++device) devices.push_back(device);
+    return devices;
+  }
+  while (*visible != '\0') {
+    char* end = nullptr;
+    const long device = std::strtol(visible, &end, 10);
+    if (end == visible || device < 0 || device >= most) break;
+    devices.push_back(static_cast<int>(device));
+    visible = *end == ',' ? end + 1 : end;
+  }
+  return devices;
+}
 
 ThreadState& this_thread() {
   thread_local ThreadState state;
@@ -50,7 +46,8 @@ RuntimeState& runtime() {
   return state;
 }
 
-RuntimeState::RuntimeState() : visible(read_devices()) {
+RuntimeState::RuntimeState()
+    : visible(read_devices(std::getenv("LATHE_PTX_DEVICES"), std::getenv("CUDA_VISIBLE_DEVICES"))) {
   Options& options = machine().options;
   if (const char* order = std::getenv("LATHE_PTX_ORDER")) read_order(options.order, order);
   if (const char* seed = std::getenv("LATHE_PTX_SEED"))

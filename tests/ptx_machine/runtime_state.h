@@ -84,6 +84,10 @@ struct RuntimeState {
 
 RuntimeState& runtime();
 
+// As many as LATHE_PTX_DEVICES says, of which CUDA_VISIBLE_DEVICES may name some: up to the first
+// that there is not, as on a GPU. Null where the environment has none.
+std::vector<int> read_devices(const char* count, const char* visible);
+
 // While there is one, the thread has the machine to itself, with its own device current. Every
 // function of the runtime begins with it, and calls none of the others.
 class Call {
