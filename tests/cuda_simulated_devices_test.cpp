@@ -136,6 +136,31 @@ TEST_F(Devices, AreNotReachedByKernelsOfOthers) {
   EXPECT_EQ(cudaDeviceReset(), cudaSuccess);
 }
 
+// A kernel on the backend's stream after a fill on another one: an event, or the host, must be
+// between.
+TEST_F(Devices, FindRacesOfStreams) {
+  float* memory = memory_on(0);
+  const auto backend = make_cuda_backend({});
+  cudaStream_t stream = nullptr;
+  cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  const auto error_after = [&](bool waits) {
+    return error_of([&] {
+      cudaMemsetAsync(memory, 0, 16, stream);
+      if (waits) cudaStreamSynchronize(stream);
+      backend->run(Fill{Tensor(memory, DType::fp32, {4}), 1});
+      backend->synchronize();
+    });
+  };
+  EXPECT_EQ(error_after(true), "");
+  const std::string error = error_after(false);
+  EXPECT_NE(error.find("race: write after a write by cudaMemset on another stream"),
+            std::string::npos)
+      << error;
+  cudaDeviceReset();
+  cudaStreamDestroy(stream);
+  cudaFree(memory);
+}
+
 // A capture is of its stream, and what it forbids is forbidden to its thread.
 TEST_F(Devices, AreUsedByOthersDuringACapture) {
   cudaStream_t captured = stream_on(0), other = stream_on(0);

@@ -70,7 +70,7 @@ TEST_F(NcclWaits, EveryKindOfWorkBehindItAndNoHost) {
   NcclRank rank(id, 0, 2);
   ASSERT_EQ(rank.settle(), ncclSuccess);
   cudaStream_t compute = nullptr;
-  cudaStreamCreate(&compute);
+  cudaStreamCreateWithFlags(&compute, cudaStreamNonBlocking);
   cudaEvent_t added = nullptr;
   cudaEventCreate(&added);
   const OnDevice<float> value({1}), copy({-1});
@@ -137,7 +137,6 @@ TEST_F(NcclWaits, ForMemoryThatIsNotPinnedWithinTheCall) {
   float up = 5;
   cudaMemcpyAsync(other.data(), &up, 4, cudaMemcpyHostToDevice, rank.stream);
   up = 6;
-  EXPECT_EQ(other.values().front(), 2);
   float down = 0;
   std::thread waker([&] {
     std::this_thread::sleep_for(kMoment);
@@ -312,6 +311,50 @@ TEST_F(NcclRefuses, CollectivesThatDiffer) {
     EXPECT_TRUE(std::isnan(values.values().front()));
     EXPECT_EQ(add(rank, values), ncclInvalidUsage);
   });
+}
+
+// Two streams that no event orders, whichever of them comes first.
+TEST_F(NcclRefuses, Races) {
+  for (const bool collective_first : {false, true}) {
+    for (const bool has_event : {false, true}) {
+      NcclRank rank(new_id(), 0, 1);
+      ASSERT_EQ(rank.settle(), ncclSuccess);
+      cudaStream_t compute = nullptr;
+      cudaStreamCreateWithFlags(&compute, cudaStreamNonBlocking);
+      cudaEvent_t event = nullptr;
+      cudaEventCreate(&event);
+      const OnDevice<float> value({1});
+      const cudaStream_t first = collective_first ? rank.stream : compute;
+      const cudaStream_t second = collective_first ? compute : rank.stream;
+      const auto give = [&](cudaStream_t stream) {
+        if (stream == compute) {
+          cudaMemsetAsync(value.data(), 0, 4, compute);
+        } else {
+          EXPECT_EQ(add(rank, value), ncclInProgress);
+          while (rank.state() == ncclInProgress) std::this_thread::yield();
+        }
+      };
+      give(first);
+      if (has_event) {
+        cudaEventRecord(event, first);
+        cudaStreamWaitEvent(second, event, 0);
+      }
+      give(second);
+      cudaStreamSynchronize(first);
+      const cudaError_t end = cudaStreamSynchronize(second);
+      EXPECT_EQ(end, has_event ? cudaSuccess : cudaErrorLaunchFailure);
+      if (!has_event) {
+        const std::string text = cudaGetErrorString(end);
+        EXPECT_NE(text.find(collective_first ? "by all-reduce on another stream"
+                                             : "by cudaMemset on another stream"),
+                  std::string::npos)
+            << text;
+        cudaDeviceReset();
+      }
+      cudaEventDestroy(event);
+      cudaStreamDestroy(compute);
+    }
+  }
 }
 
 TEST_F(NcclRefuses, TwoRanksOnOneDevice) {

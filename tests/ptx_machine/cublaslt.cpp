@@ -192,6 +192,21 @@ cudaError_t multiply(const Product& p, const Operands& o, Plan plan) {
     return runtime().fail(cudaErrorInvalidValue, "cublasLtMatmul: memory that is not allocated");
   }
   const std::size_t M = p.M(), N = p.N(), K = p.K();
+  const Description& description = p.description;
+  const std::size_t bias_bytes = description.has_bias() ? M * p.d.element_bytes() : 0;
+  const std::size_t aux_bytes =
+      description.has_aux()
+          ? static_cast<std::size_t>(description.aux_leading) * N * p.d.element_bytes()
+          : 0;
+  const cudaError_t raced =
+      runtime().use("cublasLtMatmul",
+                    {{o.a, p.a.bytes(), Use::read},
+                     {o.b, p.b.bytes(), Use::read},
+                     {o.c, o.beta == 0 ? 0 : p.c.bytes(), Use::read},
+                     {description.bias, bias_bytes, Use::read},
+                     {description.aux, aux_bytes, description.is_gelu() ? Use::write : Use::read},
+                     {o.d, p.d.bytes(), Use::write}});
+  if (raced != cudaSuccess) return raced;
   const auto a = dense(o.a, p.a, p.description.transposed_a == CUBLAS_OP_T);
   const auto b = dense(o.b, p.b, p.description.transposed_b == CUBLAS_OP_T);
   const std::size_t middle = plan == Plan::split ? K / 2 : K;

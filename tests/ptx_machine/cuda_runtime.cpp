@@ -39,8 +39,7 @@ cudaError_t run(const Kernel& kernel, const LaunchShape& shape, const std::uint8
   try {
     launch(kernel, shape, parameters);
   } catch (const Error& error) {
-    device.sticky_error = cudaErrorLaunchFailure;
-    device.sticky_detail = error.what();
+    runtime().lose_device(error.what());
   }
   return device.sticky_error;
 }

@@ -40,8 +40,11 @@ cudaError_t copy_now(void* to, const void* from, std::size_t bytes, cudaMemcpyKi
     return state.fail(cudaErrorInvalidValue,
                       "copy of memory that is not of the named kind, or not all allocated");
   }
-  std::memmove(to, from, bytes);
-  return cudaSuccess;
+  const bool reads = on_device(from, bytes), writes = on_device(to, bytes);
+  const cudaError_t raced = state.use(
+      "cudaMemcpy", {{from, reads ? bytes : 0, Use::read}, {to, writes ? bytes : 0, Use::write}});
+  if (raced == cudaSuccess) std::memmove(to, from, bytes);
+  return raced;
 }
 
 bool is_pinned(const void* pointer, std::size_t bytes) {
@@ -61,15 +64,19 @@ cudaError_t copy_async(Call& call, void* to, const void* from, std::size_t bytes
   Stream* stream = runtime().find_of_device(handle);
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   const auto copy = [=] { return copy_now(to, from, bytes, kind); };
-  if (stream->is_idle() || stream->captured) return submit(*stream, copy);
-  if (kind == cudaMemcpyHostToDevice && !is_pinned(from, bytes)) {
+  if (stream->captured) return submit(*stream, copy);
+  if (kind == cudaMemcpyDeviceToHost && !is_pinned(to, bytes)) {
+    call.wait([=] { return stream->is_idle(); });
+    const cudaError_t error = submit(*stream, copy);
+    learn_of(*stream);
+    return error;
+  }
+  if (kind == cudaMemcpyHostToDevice && !stream->is_idle() && !is_pinned(from, bytes)) {
     const auto* begin = static_cast<const std::byte*>(from);
     return submit(*stream, [=, staged = std::vector<std::byte>(begin, begin + bytes)] {
       return copy_now(to, staged.data(), bytes, kind);
     });
   }
-  if (kind == cudaMemcpyDeviceToHost && !is_pinned(to, bytes))
-    call.wait([=] { return stream->is_idle(); });
   return submit(*stream, copy);
 }
 
@@ -77,8 +84,11 @@ cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind k
   Call call;
   if (this_thread().captures > 0) return runtime().refuse_in_capture("cudaMemcpy");
   Stream* stream = runtime().device().null_stream;
+  heed_null_stream(*stream);
   call.wait([=] { return stream->is_idle(); });
-  return copy_now(to, from, bytes, kind);
+  const cudaError_t error = submit(*stream, [=] { return copy_now(to, from, bytes, kind); });
+  learn_of(*stream);
+  return error;
 }
 
 cudaError_t set_now(void* to, int value, std::size_t bytes) {
@@ -86,8 +96,9 @@ cudaError_t set_now(void* to, int value, std::size_t bytes) {
   if (state.device().sticky_error != cudaSuccess) return state.device().sticky_error;
   if (!on_device(to, bytes))
     return state.fail(cudaErrorInvalidValue, "fill of memory that is not all allocated");
-  std::memset(to, value, bytes);
-  return cudaSuccess;
+  const cudaError_t raced = state.use("cudaMemset", {{to, bytes, Use::write}});
+  if (raced == cudaSuccess) std::memset(to, value, bytes);
+  return raced;
 }
 
 cudaError_t set(void* to, int value, std::size_t bytes, cudaStream_t handle) {

@@ -4,12 +4,10 @@
 namespace lathe::ptx {
 namespace {
 
-cudaError_t make_stream(cudaStream_t* handle) {
+cudaError_t make_stream(cudaStream_t* handle, unsigned flags) {
   const Call call;
-  auto& streams = runtime().streams;
-  streams.push_back(std::make_unique<Stream>());
-  streams.back()->device = machine().device;
-  *handle = reinterpret_cast<cudaStream_t>(streams.back().get());
+  *handle = reinterpret_cast<cudaStream_t>(
+      &runtime().add_stream(machine().device, (flags & cudaStreamNonBlocking) == 0));
   return runtime().finish(cudaSuccess);
 }
 
@@ -84,21 +82,22 @@ Graph* to_graph(Handle handle) {
 }  // namespace lathe::ptx
 
 using lathe::ptx::Call;
+using lathe::ptx::is_done;
 using lathe::ptx::runtime;
 using lathe::ptx::this_thread;
 
 extern "C" {
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  return lathe::ptx::make_stream(stream);
+  return lathe::ptx::make_stream(stream, cudaStreamDefault);
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  return lathe::ptx::make_stream(stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  return lathe::ptx::make_stream(stream, flags);
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
-  return lathe::ptx::make_stream(stream);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int) {
+  return lathe::ptx::make_stream(stream, flags);
 }
 
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
@@ -124,6 +123,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (this_thread().captures > 0) return runtime().refuse_in_capture("cudaStreamSynchronize");
   call.wait([=] { return stream->is_idle(); });
+  learn_of(*stream);
   return runtime().finish(cudaSuccess);
 }
 
@@ -132,7 +132,9 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
   const lathe::ptx::Stream* stream = runtime().find(handle);
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (stream->captured) return runtime().refuse_in_capture("cudaStreamQuery");
-  return runtime().finish(stream->is_idle() ? cudaSuccess : cudaErrorNotReady);
+  if (!stream->is_idle()) return runtime().finish(cudaErrorNotReady);
+  learn_of(*stream);
+  return runtime().finish(cudaSuccess);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
@@ -168,7 +170,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   const lathe::ptx::Event* event = runtime().find(handle);
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
   if (this_thread().captures > 0) return runtime().refuse_in_capture("cudaEventSynchronize");
-  call.wait([recording = event->last] { return recording == nullptr || recording->is_done; });
+  const lathe::ptx::Event awaited = *event;
+  call.wait([&] { return is_done(awaited); });
+  learn_of(awaited);
   return runtime().finish(cudaSuccess);
 }
 
@@ -176,7 +180,9 @@ cudaError_t cudaEventQuery(cudaEvent_t handle) {
   const Call call;
   const lathe::ptx::Event* event = runtime().find(handle);
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
-  return runtime().finish(lathe::ptx::is_done(*event) ? cudaSuccess : cudaErrorNotReady);
+  if (!is_done(*event)) return runtime().finish(cudaErrorNotReady);
+  learn_of(*event);
+  return runtime().finish(cudaSuccess);
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
@@ -185,8 +191,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEven
   const lathe::ptx::Event* end = begin == nullptr ? nullptr : runtime().find(to);
   if (end == nullptr || begin->last == nullptr || end->last == nullptr)
     return runtime().finish(cudaErrorInvalidResourceHandle);
-  if (!lathe::ptx::is_done(*begin) || !lathe::ptx::is_done(*end))
-    return runtime().finish(cudaErrorNotReady);
+  if (!is_done(*begin) || !is_done(*end)) return runtime().finish(cudaErrorNotReady);
   const auto elapsed = end->last->when - begin->last->when;
   *milliseconds = std::chrono::duration<float, std::milli>(elapsed).count();
   return runtime().finish(cudaSuccess);

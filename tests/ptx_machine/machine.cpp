@@ -199,10 +199,18 @@ void check_launch(const Kernel& kernel, const LaunchShape& shape) {
   }
 }
 
+void begin_launch(const char* what) {
+  Machine& state = machine();
+  StreamOrder& order = state.order;
+  ++state.launches;
+  order.launches.push_back({order.now.stream, order.now.time, what});
+  order.ordered_before = order.knows_all ? state.launches : 0;
+}
+
 void launch(const Kernel& kernel, const LaunchShape& shape, const void* parameters) {
   check_launch(kernel, shape);
   Machine& state = machine();
-  ++state.launches;
+  begin_launch(kernel.name.c_str());
   state.statistics.at_launch = state.statistics.warp_instructions;
   std::mt19937_64 random(state.options.seed);
   std::vector<std::uint32_t> order(shape.grid.count());

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "memory.h"
 #include "program.h"
@@ -31,6 +33,25 @@ struct Statistics {
   std::uint64_t at_launch = 0;  // warp instructions before the last launch
 };
 
+// The streams' times up to which all that they did is known to be over, by their numbers.
+using StreamTimes = std::vector<std::uint32_t>;
+
+// When something was done: its stream's time, which counts what the stream does.
+struct Moment {
+  std::uint32_t stream = 0, time = 0;
+  const char* what = "";
+};
+
+// Only events, and waits of the host, order what streams do. A launch here is whatever touches
+// memory.
+struct StreamOrder {
+  std::vector<Moment> launches = {Moment{}};  // by their numbers, which begin with 1
+  Moment now;                                 // of the work that is being done
+  std::shared_ptr<const StreamTimes> known;   // to it
+  bool knows_all = true;                      // that other streams of the device have done
+  std::uint32_t ordered_before = 0;           // all launches before this one are known to be over
+};
+
 struct Machine {
   Options options;
   Statistics statistics;
@@ -38,6 +59,7 @@ struct Machine {
   ShadowMemory shared_shadow;
   std::size_t shared_shadow_bytes = 0;
   std::uint32_t launches = 0;
+  StreamOrder order;
   int device = 0;  // that runs the kernel, and whose memory is taken
 };
 
@@ -46,6 +68,9 @@ inline Machine& machine() {
   static Machine the_machine;
   return the_machine;
 }
+
+// Gives what is about to touch memory its number.
+void begin_launch(const char* what);
 
 struct LaunchShape {
   Dim grid, block;

@@ -16,6 +16,15 @@ std::string where(const char* memory, std::uint64_t offset) {
   return fmt::format("{} memory byte {}", memory, offset);
 }
 
+// Whether nothing orders an earlier launch before the one that has begun.
+[[gnu::noinline]] bool concurrent_with_stream(std::uint32_t launch) {
+  const StreamOrder& order = machine().order;
+  const Moment& then = order.launches[launch];
+  if (then.stream == order.now.stream) return false;
+  const bool knows = order.known != nullptr && then.stream < order.known->size();
+  return (knows ? (*order.known)[then.stream] : 0) < then.time;
+}
+
 // Whether nothing orders an access of this launch by another block before this one.
 bool concurrent_with_block(const Warp& warp, const Access& then) {
   if (!warp.block->acquired) return true;
@@ -27,8 +36,10 @@ bool concurrent_with_block(const Warp& warp, const Access& then) {
 // Whether nothing orders an earlier access before this one. Called for every two bytes: what is
 // usual comes first. Shared memory's shadow still knows the blocks that were here before.
 template <bool InShared>
-bool concurrent(const Warp& warp, const Access& then, const Access& now) {
-  if (then.launch != now.launch) return false;
+bool concurrent(const Warp& warp, const Access& then, const Access& now,
+                std::uint32_t ordered_before) {
+  if (then.launch != now.launch)
+    return !InShared && then.launch >= ordered_before && concurrent_with_stream(then.launch);
   if (then.block != now.block) {
     return !InShared && !(then.strong && now.strong) && concurrent_with_block(warp, then);
   }
@@ -36,8 +47,17 @@ bool concurrent(const Warp& warp, const Access& then, const Access& now) {
          !(then.strong && now.strong);
 }
 
+std::string describe_race_of_streams(bool writes, bool with_write, const Access& other,
+                                     const std::string& place) {
+  return fmt::format("race: {} after a {} by {} on another stream with no event between: {}",
+                     writes ? "write" : "read", with_write ? "write" : "read",
+                     machine().order.launches[other.launch].what, place);
+}
+
 [[noreturn]] void fail_race(const Warp& warp, int lane, bool writes, bool with_write,
                             const Access& other, const std::string& place) {
+  if (other.launch != machine().launches)
+    fail(warp, lane, describe_race_of_streams(writes, with_write, other, place));
   const std::string block =
       other.block == warp.block->number ? "" : fmt::format(" of block {}", other.block);
   fail(warp, lane,
@@ -49,14 +69,16 @@ bool concurrent(const Warp& warp, const Access& then, const Access& now) {
 template <bool InShared>
 void check_races(const Warp& warp, int lane, Shadow* shadow, std::uint64_t offset, int bytes,
                  Use use, bool strong) {
-  const Access now{machine().launches, warp.block->number, warp.time,
+  const Machine& state = machine();
+  const std::uint32_t ordered_before = state.order.ordered_before;
+  const Access now{state.launches, warp.block->number, warp.time,
                    static_cast<std::uint16_t>(warp.index * kWarpSize + lane),
                    strong || use == Use::atomic};
   const bool writes = use != Use::read;
   const std::uint64_t end = (offset + static_cast<std::uint64_t>(bytes) + 1) / 2;
   for (std::uint64_t k = offset / 2; k < end; ++k, ++shadow) {
-    const bool with_write = concurrent<InShared>(warp, shadow->write, now);
-    const bool reader_concurrent = concurrent<InShared>(warp, shadow->read, now);
+    const bool with_write = concurrent<InShared>(warp, shadow->write, now, ordered_before);
+    const bool reader_concurrent = concurrent<InShared>(warp, shadow->read, now, ordered_before);
     if (with_write || (writes && reader_concurrent)) {
       fail_race(warp, lane, writes, with_write, with_write ? shadow->write : shadow->read,
                 where(InShared ? "shared" : "global", offset));
@@ -164,6 +186,29 @@ bool DeviceMemory::touches(const void* pointer, std::size_t bytes) {
   const auto begin = reinterpret_cast<std::uint64_t>(pointer);
   const Allocation* allocation = bytes == 0 ? nullptr : near(begin + bytes - 1);
   return allocation != nullptr && begin < allocation->end;
+}
+
+std::string DeviceMemory::find_race(const void* pointer, std::size_t bytes, Use use) {
+  if (bytes == 0 || !machine().options.races) return "";
+  const auto address = reinterpret_cast<std::uint64_t>(pointer);
+  const Allocation* allocation = near(address);
+  const std::uint64_t offset = address - allocation->begin;
+  const Access now{machine().launches, 0, 0, 0, false};
+  const bool writes = use == Use::write;
+  const std::uint32_t ordered_before = machine().order.ordered_before;
+  const auto concurrent = [&](const Access& then) {
+    return then.launch >= ordered_before && concurrent_with_stream(then.launch);
+  };
+  Shadow* shadow = allocation->shadow.at(offset);
+  for (std::uint64_t k = offset / 2; k < (offset + bytes + 1) / 2; ++k, ++shadow) {
+    const bool with_write = concurrent(shadow->write);
+    if (with_write || (writes && concurrent(shadow->read))) {
+      return describe_race_of_streams(writes, with_write, with_write ? shadow->write : shadow->read,
+                                      where("global", offset + 2 * (k - offset / 2)));
+    }
+    (writes ? shadow->write : shadow->read) = now;
+  }
+  return "";
 }
 
 std::size_t DeviceMemory::allocated_bytes() const {

@@ -48,6 +48,8 @@ class ShadowMemory {
   std::unique_ptr<Shadow[], Free> entries_;
 };
 
+enum class Use : std::uint8_t { read, write, atomic };
+
 struct Allocation {
   std::uint8_t* memory;
   std::uint64_t begin, end;  // addresses
@@ -70,13 +72,15 @@ class DeviceMemory {
   bool touches(const void* pointer, std::size_t bytes);
   std::size_t allocated_bytes() const;  // of the current device
 
+  // Notes that the launch that has begun uses all of it, which the current device has. What another
+  // stream does to it meanwhile, or nothing.
+  std::string find_race(const void* pointer, std::size_t bytes, Use use);
+
  private:
   std::map<std::uint64_t, Allocation> allocations_;
   const Allocation* last_ = nullptr;
   std::array<std::size_t, kMostDevices> allocated_bytes_{};
 };
-
-enum class Use : std::uint8_t { read, write, atomic };
 
 // The bytes at an address, after all checks. Throws Error.
 std::uint8_t* access(Warp& warp, int lane, Space space, std::uint64_t address, int bytes, Use use,

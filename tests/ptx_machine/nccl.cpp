@@ -102,9 +102,14 @@ ncclResult_t start(const CollectiveShape& shape, const void* from, void* to, ncc
   if (const ncclResult_t result = refuse_use(*communicator); result != ncclSuccess) return result;
   const int device = std::exchange(machine().device, communicator->device());
   Stream* stream = runtime().find(stream_handle);
-  const auto collective = std::make_shared<Collective>(
-      Collective{shape, static_cast<const std::uint8_t*>(from), static_cast<std::uint8_t*>(to),
-                 stream, false, false});
+  const auto collective =
+      std::make_shared<Collective>(Collective{shape,
+                                              static_cast<const std::uint8_t*>(from),
+                                              static_cast<std::uint8_t*>(to),
+                                              stream,
+                                              {},
+                                              false,
+                                              false});
   const std::string fault =
       stream == nullptr ? "a stream that there is not"
                         : find_fault(*collective, communicator->rank(), communicator->ranks());

@@ -7,7 +7,7 @@
 #include <type_traits>
 
 #include "half.h"
-#include "machine.h"
+#include "runtime_state.h"
 
 namespace lathe::ptx {
 namespace {
@@ -193,6 +193,15 @@ std::string find_fault(const Collective& collective, int rank, int ranks) {
   if (fault.empty() && overlap && !is_in_place(collective, rank))
     fault = "send and receive buffers overlap and are not in place";
   return fault;
+}
+
+std::string begin(const Collective& collective, int rank, int ranks) {
+  begin(collective.turn);
+  const char* name = name_of(collective.shape.kind);
+  const cudaError_t raced = runtime().use(
+      name, {{collective.send, send_bytes(collective.shape, rank, ranks), Use::read},
+             {collective.receive, receive_bytes(collective.shape, rank, ranks), Use::write}});
+  return raced == cudaSuccess ? "" : runtime().device().sticky_detail;
 }
 
 bool perform(const Collective& collective, NcclExchange& exchange,

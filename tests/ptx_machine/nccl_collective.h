@@ -15,12 +15,16 @@ struct Collective {
   const std::uint8_t* send = nullptr;
   std::uint8_t* receive = nullptr;
   Stream* stream = nullptr;
+  Turn turn{};               // on it
   bool has_started = false;  // its stream has come to it
   bool is_done = false;
 };
 
 // What is wrong with it as this rank gives it, or nothing. For the current device.
 std::string find_fault(const Collective& collective, int rank, int ranks);
+
+// Begins its turn. What it races with, or nothing.
+std::string begin(const Collective& collective, int rank, int ranks);
 
 // Meets the other ranks. Throws Error when they mean another collective; false when it gave up.
 bool perform(const Collective& collective, NcclExchange& exchange,

@@ -61,6 +61,8 @@ void NcclCommunicator::enqueue() {
       return;
     }
     enqueued_.push_back(collective);
+    heed_null_stream(*collective->stream);
+    collective->turn = take_turn(*collective->stream);
     const auto start = [collective] {
       collective->has_started = true;
       runtime().changed.notify_all();
@@ -104,9 +106,14 @@ void NcclCommunicator::join_others() {
   runtime().changed.notify_all();
 }
 
+// One that races is still done: the other ranks wait for it.
 void NcclCommunicator::do_next(const std::shared_ptr<Collective>& next) {
-  std::string problem;
+  std::string problem, race;
   bool is_performed = false;
+  {
+    const Call call;
+    race = begin(*next, rank_, ranks_);
+  }
   try {
     is_performed = perform(*next, *exchange_, ends_);
   } catch (const Error& error) {
@@ -118,6 +125,7 @@ void NcclCommunicator::do_next(const std::shared_ptr<Collective>& next) {
     enqueued_.pop_front();
     next->is_done = true;
     if (!problem.empty()) fail(ncclInvalidUsage, problem);
+    if (!race.empty()) fail(ncclUnhandledCudaError, race);
   }
   go_on();
 }

@@ -54,11 +54,16 @@ RuntimeState::RuntimeState()
     options.seed = std::strtoull(seed, nullptr, 10);
   if (const char* races = std::getenv("LATHE_PTX_RACES"))
     options.races = std::strcmp(races, "0") != 0;
-  for (std::size_t i = 0; i < devices.size(); ++i) {
-    streams.push_back(std::make_unique<Stream>());
-    streams.back()->device = static_cast<int>(i);
-    devices[i].null_stream = streams.back().get();
-  }
+  for (std::size_t i = 0; i < devices.size(); ++i)
+    devices[i].null_stream = &add_stream(static_cast<int>(i), true);
+}
+
+Stream& RuntimeState::add_stream(int device, bool heeds_null_stream) {
+  Stream& stream = *streams.emplace_back(std::make_unique<Stream>());
+  stream.device = device;
+  stream.heeds_null_stream = heeds_null_stream;
+  stream.number = streams_made++;
+  return stream;
 }
 
 Stream* RuntimeState::find(cudaStream_t handle) {
@@ -86,6 +91,16 @@ Event* RuntimeState::find(cudaEvent_t handle) {
   return nullptr;
 }
 
+cudaError_t RuntimeState::use(const char* what, std::initializer_list<UsedMemory> memory) {
+  if (!has_several_streams()) return cudaSuccess;
+  begin_launch(what);
+  for (const UsedMemory& used : memory) {
+    const std::string race = machine().memory.find_race(used.pointer, used.bytes, used.use);
+    if (!race.empty()) return lose_device(fmt::format("{}: {}", what, race));
+  }
+  return cudaSuccess;
+}
+
 cudaError_t RuntimeState::finish(cudaError_t error) {
   if (device().sticky_error != cudaSuccess) return device().sticky_error;
   if (error != cudaSuccess) {
@@ -101,6 +116,12 @@ cudaError_t RuntimeState::fail(cudaError_t error, const std::string& detail) {
   return error;
 }
 
+cudaError_t RuntimeState::lose_device(const std::string& detail) {
+  device().sticky_error = cudaErrorLaunchFailure;
+  device().sticky_detail = detail;
+  return cudaErrorLaunchFailure;
+}
+
 cudaError_t RuntimeState::refuse_unless(bool valid, const char* detail) {
   return valid ? finish(cudaSuccess) : fail(cudaErrorInvalidValue, detail);
 }
@@ -111,12 +132,15 @@ cudaError_t RuntimeState::refuse_in_capture(const char* call) {
 }
 
 void Call::wait_for_device(int device) {
-  wait([device] {
-    const auto& streams = runtime().streams;
+  const auto& streams = runtime().streams;
+  wait([&] {
     return std::all_of(streams.begin(), streams.end(), [&](const auto& stream) {
       return stream->device != device || stream->is_idle();
     });
   });
+  for (const auto& stream : streams) {
+    if (stream->device == device) learn_of(*stream);
+  }
 }
 
 }  // namespace lathe::ptx

@@ -61,11 +61,16 @@ struct RuntimeState {
   std::vector<int> visible;  // the program's devices: their numbers on the machine
   std::array<Device, kMostDevices> devices;
   std::list<std::unique_ptr<Stream>> streams;  // a list: what is in it stays where it is
+  std::uint32_t streams_made = 0;
+  std::shared_ptr<const StreamTimes> host_known;  // what the host has waited for
+  std::uint64_t host_version = 0;                 // changes with it
   std::map<cudaEvent_t, std::unique_ptr<Event>> events;
   std::map<const void*, std::size_t> pinned;  // bytes of the host's memory, by its beginning
 
   // The device of the call, or of the work that is being done.
   Device& device() { return devices[static_cast<std::size_t>(machine().device)]; }
+
+  Stream& add_stream(int device, bool heeds_null_stream);
 
   // Null when there is none, which is remembered as cudaErrorInvalidResourceHandle; so is a stream
   // of another device than the current one, for those that work is given to.
@@ -73,9 +78,19 @@ struct RuntimeState {
   Stream* find_of_device(cudaStream_t handle);
   Event* find(cudaEvent_t handle);
 
+  // For what uses memory of the current device without a kernel: that it does not race with what
+  // other streams do. Such a race loses the device.
+  struct UsedMemory {
+    const void* pointer;
+    std::size_t bytes;
+    Use use;
+  };
+  cudaError_t use(const char* what, std::initializer_list<UsedMemory> memory);
+
   // Remembers an error as the last one of this thread; success, or a lost context, is passed on.
   cudaError_t finish(cudaError_t error);
   cudaError_t fail(cudaError_t error, const std::string& detail);
+  cudaError_t lose_device(const std::string& detail);         // cudaErrorLaunchFailure from here on
   cudaError_t refuse_unless(bool valid, const char* detail);  // cudaErrorInvalidValue
 
   // An error during a capture, which may not wait for the device or take memory.

@@ -49,7 +49,7 @@ struct NcclRank {
 
   NcclRank(const ncclUniqueId& id, int rank, int of, int device) : number(rank), ranks(of) {
     EXPECT_EQ(cudaSetDevice(device), cudaSuccess);
-    EXPECT_EQ(cudaStreamCreate(&stream), cudaSuccess);
+    EXPECT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     EXPECT_EQ(ncclCommInitRankConfig(&communicator, ranks, id, number, &config), ncclInProgress);
