@@ -8,6 +8,7 @@
 #include "lathe/cuda.h"
 #include "ptx_machine/runtime_state.h"
 #include "support/error_of.h"
+#include "support/ptx_kernel.h"
 #include "support/test_model.h"
 
 namespace lathe::test {
@@ -159,6 +160,32 @@ TEST_F(Devices, FindRacesOfStreams) {
   cudaDeviceReset();
   cudaStreamDestroy(stream);
   cudaFree(memory);
+}
+
+// Registered as nvcc's host code does it.
+TEST_F(Devices, HaveVariablesAndLimitsOfTheirOwn) {
+  ptx::FatBinary binary({ptx_module("", ".visible .global .align 4 .u32 counter;")});
+  const int kernel = 0, variable = 0;
+  ptx::runtime().symbols[&kernel] = {&binary, "kernel", {}};
+  ptx::runtime().symbols[&variable] = {&binary, "counter", {}};
+  constexpr int kMuch = 100 << 10;
+  std::uint64_t a = 0, b = 0;
+  void* arguments[] = {&a, &b};
+  const auto launch = [&] {
+    return cudaLaunchKernel(&kernel, dim3(1), dim3(32), arguments, kMuch, nullptr);
+  };
+  void *on_0 = nullptr, *on_1 = nullptr;
+  EXPECT_EQ(cudaFuncSetAttribute(&kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMuch),
+            cudaSuccess);
+  EXPECT_EQ(cudaGetSymbolAddress(&on_0, &variable), cudaSuccess);
+  EXPECT_EQ(launch(), cudaSuccess);
+  cudaSetDevice(1);
+  EXPECT_EQ(cudaGetSymbolAddress(&on_1, &variable), cudaSuccess);
+  EXPECT_EQ(launch(), cudaErrorInvalidValue);
+  EXPECT_NE(on_0, on_1);
+  EXPECT_EQ(cudaMemset(on_1, 0, 4), cudaSuccess);
+  ptx::runtime().symbols.erase(&kernel);
+  ptx::runtime().symbols.erase(&variable);
 }
 
 // A capture is of its stream, and what it forbids is forbidden to its thread.

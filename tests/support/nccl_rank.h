@@ -102,7 +102,10 @@ void on_ranks(int ranks, const Body& body) {
 
 class SeveralDevices : public testing::Test {
  protected:
-  static void SetUpTestSuite() { ptx::runtime().visible = {0, 1, 2, 3}; }
+  static void SetUpTestSuite() {
+    ptx::runtime().visible = {0, 1, 2, 3};
+    ptx::machine().options.order = ptx::Order::forward;
+  }
   static void TearDownTestSuite() { ptx::runtime().visible = {0}; }
 };
 
