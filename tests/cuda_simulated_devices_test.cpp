@@ -196,7 +196,10 @@ TEST_F(Devices, AreUsedByOthersDuringACapture) {
   cudaMemcpy(memory, &host, 4, cudaMemcpyHostToDevice);
   ASSERT_EQ(cudaStreamBeginCapture(captured, cudaStreamCaptureModeThreadLocal), cudaSuccess);
   EXPECT_EQ(cudaMemsetAsync(memory, 0, 4, captured), cudaSuccess);
+  EXPECT_EQ(cudaMemsetAsync(memory + 1, 0, 4, other), cudaSuccess);
   std::thread([&] {
+    EXPECT_EQ(cudaMemcpy(&host, memory + 1, 4, cudaMemcpyDeviceToHost), cudaSuccess);
+    EXPECT_EQ(host, 0);
     EXPECT_EQ(cudaMemcpy(&host, memory, 4, cudaMemcpyDeviceToHost), cudaSuccess);
     EXPECT_EQ(host, 1);
     void* more = nullptr;
