@@ -1,8 +1,10 @@
 // Runs kernels on the CPU, a warp instruction at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -63,10 +65,13 @@ struct Machine {
   int device = 0;  // that runs the kernel, and whose memory is taken
 };
 
-// Made at first use: modules register themselves before main.
+// Made at first use, since modules register themselves before main, and never destroyed, since
+// threads may use it until the program is gone. Its address is a constant: every access to memory
+// asks for it.
 inline Machine& machine() {
-  static Machine the_machine;
-  return the_machine;
+  alignas(Machine) static std::byte memory[sizeof(Machine)];
+  [[maybe_unused]] static const Machine* const made = new (memory) Machine;
+  return *reinterpret_cast<Machine*>(memory);
 }
 
 // Gives what is about to touch memory its number.

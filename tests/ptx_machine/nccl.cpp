@@ -3,7 +3,6 @@
 // differ between ranks, and buffers that are not allocated.
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <cstring>
 
 #include "nccl_communicator.h"
@@ -38,22 +37,10 @@ ncclResult_t refuse(ncclResult_t result, const std::string& problem) {
 
 using Communicators = std::map<ncclComm_t, std::shared_ptr<NcclCommunicator>>;
 
-// A program that ends without destroying them must not leave threads behind.
-void end_all();
-
+// Never destroyed, as runtime() is not: the program may end without having destroyed them.
 Communicators& communicators() {
   static Communicators& all = *new Communicators;
-  [[maybe_unused]] static const int registered = (machine(), std::atexit(end_all));
   return all;
-}
-
-void end_all() {
-  Communicators left;
-  {
-    const Call call;
-    left = std::exchange(communicators(), {});
-  }
-  for (const auto& [handle, communicator] : left) communicator->end();
 }
 
 std::shared_ptr<NcclCommunicator> find(ncclComm_t handle) {
@@ -70,12 +57,11 @@ std::shared_ptr<NcclCommunicator> take(ncclComm_t handle) {
   return taken;
 }
 
-ncclResult_t give(Call& call, const std::shared_ptr<NcclCommunicator>& communicator,
+ncclResult_t give(const std::shared_ptr<NcclCommunicator>& communicator,
                   std::vector<std::shared_ptr<Collective>> collectives) {
   const int device = std::exchange(machine().device, communicator->device());
   communicator->give(std::move(collectives));
   machine().device = device;
-  (void)call;
   const ncclResult_t state = communicator->state();
   if (state != ncclSuccess && state != ncclInProgress) last_problem() = communicator->problem();
   return state;
@@ -96,7 +82,7 @@ ncclResult_t refuse_use(const NcclCommunicator& communicator) {
 
 ncclResult_t start(const CollectiveShape& shape, const void* from, void* to, ncclComm_t handle,
                    cudaStream_t stream_handle) {
-  Call call;
+  const Call call;
   const auto communicator = find(handle);
   if (communicator == nullptr) return ncclInvalidArgument;
   if (const ncclResult_t result = refuse_use(*communicator); result != ncclSuccess) return result;
@@ -116,7 +102,7 @@ ncclResult_t start(const CollectiveShape& shape, const void* from, void* to, ncc
   machine().device = device;
   if (!fault.empty()) return refuse(ncclInvalidArgument, fault);
   if (shape.count == 0) return ncclSuccess;
-  if (this_group().depth == 0) return give(call, communicator, {collective});
+  if (this_group().depth == 0) return give(communicator, {collective});
   this_group().given.emplace_back(communicator, collective);
   return ncclSuccess;
 }
@@ -245,13 +231,13 @@ ncclResult_t ncclGroupEnd() {
   if (--group.depth > 0) return ncclSuccess;
   const Group ended = std::exchange(group, {});
   if (ended.result != ncclSuccess) return ended.result;
-  Call call;
+  const Call call;
   std::map<std::shared_ptr<NcclCommunicator>, std::vector<std::shared_ptr<Collective>>> each;
   for (const auto& [communicator, collective] : ended.given)
     each[communicator].push_back(collective);
   ncclResult_t result = ncclSuccess;
   for (auto& [communicator, collectives] : each) {
-    const ncclResult_t given = give(call, communicator, std::move(collectives));
+    const ncclResult_t given = give(communicator, std::move(collectives));
     if (result == ncclSuccess) result = given;
   }
   return result;

@@ -15,7 +15,7 @@
 
 namespace lathe::ptx {
 
-// All but the constructor and `end` are called within a Call.
+// All but `end` is called within a Call.
 class NcclCommunicator {
  public:
   NcclCommunicator(std::string name, int rank, int ranks, bool blocks);
