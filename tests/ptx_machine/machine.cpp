@@ -201,10 +201,8 @@ void check_launch(const Kernel& kernel, const LaunchShape& shape) {
 
 void begin_launch(const char* what) {
   Machine& state = machine();
-  StreamOrder& order = state.order;
   ++state.launches;
-  order.launches.push_back({order.now.stream, order.now.time, what});
-  order.ordered_before = order.knows_all ? state.launches : 0;
+  state.order.launches.push_back({state.order.now.stream, state.order.now.time, what});
 }
 
 void launch(const Kernel& kernel, const LaunchShape& shape, const void* parameters) {

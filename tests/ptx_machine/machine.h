@@ -51,7 +51,6 @@ struct StreamOrder {
   Moment now;                                 // of the work that is being done
   std::shared_ptr<const StreamTimes> known;   // to it
   bool knows_all = true;                      // that other streams of the device have done
-  std::uint32_t ordered_before = 0;           // all launches before this one are known to be over
 };
 
 struct Machine {

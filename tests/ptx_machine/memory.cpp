@@ -17,7 +17,7 @@ std::string where(const char* memory, std::uint64_t offset) {
 }
 
 // Whether nothing orders an earlier launch before the one that has begun.
-[[gnu::noinline]] bool concurrent_with_stream(std::uint32_t launch) {
+bool concurrent_with_stream(std::uint32_t launch) {
   const StreamOrder& order = machine().order;
   const Moment& then = order.launches[launch];
   if (then.stream == order.now.stream) return false;
@@ -35,11 +35,9 @@ bool concurrent_with_block(const Warp& warp, const Access& then) {
 
 // Whether nothing orders an earlier access before this one. Called for every two bytes: what is
 // usual comes first. Shared memory's shadow still knows the blocks that were here before.
-template <bool InShared>
-bool concurrent(const Warp& warp, const Access& then, const Access& now,
-                std::uint32_t ordered_before) {
-  if (then.launch != now.launch)
-    return !InShared && then.launch >= ordered_before && concurrent_with_stream(then.launch);
+template <bool InShared, bool WithStreams>
+bool concurrent(const Warp& warp, const Access& then, const Access& now) {
+  if (then.launch != now.launch) return WithStreams && concurrent_with_stream(then.launch);
   if (then.block != now.block) {
     return !InShared && !(then.strong && now.strong) && concurrent_with_block(warp, then);
   }
@@ -66,19 +64,18 @@ std::string describe_race_of_streams(bool writes, bool with_write, const Access&
                    place));
 }
 
-template <bool InShared>
-void check_races(const Warp& warp, int lane, Shadow* shadow, std::uint64_t offset, int bytes,
-                 Use use, bool strong) {
-  const Machine& state = machine();
-  const std::uint32_t ordered_before = state.order.ordered_before;
+// WithStreams: whether there are other streams whose work may not be over.
+template <bool InShared, bool WithStreams>
+void check_races(const Machine& state, const Warp& warp, int lane, Shadow* shadow,
+                 std::uint64_t offset, int bytes, Use use, bool strong) {
   const Access now{state.launches, warp.block->number, warp.time,
                    static_cast<std::uint16_t>(warp.index * kWarpSize + lane),
                    strong || use == Use::atomic};
   const bool writes = use != Use::read;
   const std::uint64_t end = (offset + static_cast<std::uint64_t>(bytes) + 1) / 2;
   for (std::uint64_t k = offset / 2; k < end; ++k, ++shadow) {
-    const bool with_write = concurrent<InShared>(warp, shadow->write, now, ordered_before);
-    const bool reader_concurrent = concurrent<InShared>(warp, shadow->read, now, ordered_before);
+    const bool with_write = concurrent<InShared, WithStreams>(warp, shadow->write, now);
+    const bool reader_concurrent = concurrent<InShared, WithStreams>(warp, shadow->read, now);
     if (with_write || (writes && reader_concurrent)) {
       fail_race(warp, lane, writes, with_write, with_write ? shadow->write : shadow->read,
                 where(InShared ? "shared" : "global", offset));
@@ -96,12 +93,13 @@ void check_races(const Warp& warp, int lane, Shadow* shadow, std::uint64_t offse
 std::uint8_t* access_global(Warp& warp, int lane, std::uint64_t address, int bytes, Use use,
                             bool strong) {
   const auto size = static_cast<std::uint64_t>(bytes);
-  const Allocation* allocation = machine().memory.near(address);
+  Machine& state = machine();
+  const Allocation* allocation = state.memory.near(address);
   if (allocation == nullptr) fail(warp, lane, "access outside device memory");
-  if (allocation->device != machine().device) {
+  if (allocation->device != state.device) {
     fail(warp, lane,
          fmt::format("access to memory of device {} by a kernel on device {}", allocation->device,
-                     machine().device));
+                     state.device));
   }
   if (address + size > allocation->end) {
     fail(warp, lane,
@@ -109,9 +107,14 @@ std::uint8_t* access_global(Warp& warp, int lane, std::uint64_t address, int byt
                      use == Use::read ? "read" : "write", bytes, address + size - allocation->end,
                      allocation->end - allocation->begin));
   }
-  if (machine().options.races) {
+  if (state.options.races) {
     const std::uint64_t offset = address - allocation->begin;
-    check_races<false>(warp, lane, allocation->shadow.at(offset), offset, bytes, use, strong);
+    Shadow* shadow = allocation->shadow.at(offset);
+    if (state.order.knows_all) {
+      check_races<false, false>(state, warp, lane, shadow, offset, bytes, use, strong);
+    } else {
+      check_races<false, true>(state, warp, lane, shadow, offset, bytes, use, strong);
+    }
   }
   return allocation->memory + (address - allocation->begin);
 }
@@ -195,9 +198,9 @@ std::string DeviceMemory::find_race(const void* pointer, std::size_t bytes, Use 
   const std::uint64_t offset = address - allocation->begin;
   const Access now{machine().launches, 0, 0, 0, false};
   const bool writes = use == Use::write;
-  const std::uint32_t ordered_before = machine().order.ordered_before;
+  const bool knows_all = machine().order.knows_all;
   const auto concurrent = [&](const Access& then) {
-    return then.launch >= ordered_before && concurrent_with_stream(then.launch);
+    return !knows_all && concurrent_with_stream(then.launch);
   };
   Shadow* shadow = allocation->shadow.at(offset);
   for (std::uint64_t k = offset / 2; k < (offset + bytes + 1) / 2; ++k, ++shadow) {
@@ -234,9 +237,9 @@ std::uint8_t* access(Warp& warp, int lane, Space space, std::uint64_t address, i
   if (space == Space::global) return access_global(warp, lane, address, bytes, use, strong);
   if (space == Space::shared) {
     check_bounds(warp, lane, "shared", address, bytes, block.shared.size());
-    if (machine().options.races) {
-      check_races<true>(warp, lane, machine().shared_shadow.at(address), address, bytes, use,
-                        strong);
+    if (const Machine& state = machine(); state.options.races) {
+      check_races<true, false>(state, warp, lane, state.shared_shadow.at(address), address, bytes,
+                               use, strong);
     }
     return block.shared.data() + address;
   }
