@@ -23,11 +23,15 @@ class Communicator {
   virtual int rank() const = 0;  // from 0
   virtual int size() const = 0;
   bool is_first() const { return rank() == 0; }
-  bool is_alone() const { return size() == 1; }
+  // Whether there is nobody to talk to: then nothing is said and nothing shared out.
+  virtual bool is_alone() const { return size() == 1; }
   // Ranks on this rank's machine, itself among them.
   virtual int local_size() const = 0;
   // "rank 2 on node-b", for messages.
   virtual std::string name_of(int rank) const;
+
+  // Before the first that follows: the device that computes what is in its memory.
+  virtual void attach(Backend& /*backend*/) {}
 
   // What is in the memory of the device. `parts` are the elements of `values`, (n), that each rank
   // has for its own, one for each rank; a part may be empty. Both only begin: until wait() nobody

@@ -17,13 +17,18 @@ struct CudaOptions {
 
 bool built_with_cuda();
 
-// Why there is no GPU to train on, in a few words; empty: there is one.
-std::string why_no_gpu();
-
 int gpu_count();  // of those that this process may see, whatever they can; 0 where it cannot be
                   // told
 
-// Errors: usage, when there is no GPU or none that this build has code for.
+// From here on this thread's GPU is that one of gpu_count(); before, it is the first. Errors:
+// internal.
+void use_gpu(int index);
+
+// Why this thread's GPU is none to train on, in a few words; empty: it is one.
+std::string why_no_gpu();
+
+// Computes on this thread's GPU, and is used by this thread alone. Errors: usage, when there is no
+// GPU or none that this build has code for.
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options);
 
 }  // namespace lathe

@@ -20,6 +20,27 @@ void check_launch(const char* kernel) {
   check(cudaGetLastError(), kernel);
 }
 
+int current_gpu() {
+  int index = 0;
+  check(cudaGetDevice(&index), "cudaGetDevice");
+  return index;
+}
+
+Buffer take_memory(std::int64_t bytes) {
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1))) !=
+      cudaSuccess) {
+    std::size_t left = 0, total = 0;
+    cudaGetLastError();  // running out of memory is no lasting error
+    check(cudaMemGetInfo(&left, &total), "cudaMemGetInfo");
+    throw Error(ExitCode::out_of_memory,
+                fmt::format("cannot allocate {} bytes of GPU memory, {} are free: use a smaller "
+                            "--micro-batch, --seq-len or model, or --recompute block",
+                            bytes, left));
+  }
+  return {static_cast<std::byte*>(memory), [](std::byte* freed) { cudaFree(freed); }};
+}
+
 }  // namespace cuda
 
 namespace {
@@ -29,7 +50,7 @@ constexpr std::int64_t kWorkspaceBytes = std::int64_t{32} << 20;  // NVIDIA's ad
 
 cudaDeviceProp properties_of_gpu() {
   cudaDeviceProp properties = {};
-  cuda::check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  cuda::check(cudaGetDeviceProperties(&properties, cuda::current_gpu()), "cudaGetDeviceProperties");
   return properties;
 }
 
@@ -39,24 +60,7 @@ cuda::OwnedStream open_gpu() {
   if (!reason.empty()) {
     throw Error(ExitCode::usage, fmt::format("--device cuda: {}; must be auto or cpu", reason));
   }
-  cuda::check(cudaSetDevice(0), "cudaSetDevice");
   return cuda::make_stream();
-}
-
-// GPU memory, not yet initialised.
-Buffer take_memory(std::int64_t bytes) {
-  void* memory = nullptr;
-  if (cudaMalloc(&memory, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1))) !=
-      cudaSuccess) {
-    std::size_t left = 0, total = 0;
-    cudaGetLastError();  // running out of memory is no lasting error
-    cuda::check(cudaMemGetInfo(&left, &total), "cudaMemGetInfo");
-    throw Error(ExitCode::out_of_memory,
-                fmt::format("cannot allocate {} bytes of GPU memory, {} are free: use a smaller "
-                            "--micro-batch, --seq-len or model, or --recompute block",
-                            bytes, left));
-  }
-  return {static_cast<std::byte*>(memory), [](std::byte* freed) { cudaFree(freed); }};
 }
 
 }  // namespace
@@ -91,6 +95,10 @@ int gpu_count() {
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 }
 
+void use_gpu(int index) {
+  cuda::check(cudaSetDevice(index), "cudaSetDevice");
+}
+
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
   return std::make_unique<CudaBackend>(options);
 }
@@ -99,10 +107,15 @@ CudaBackend::CudaBackend(const CudaOptions& options)
     : options_(options),
       stream_(open_gpu()),
       gemms_(stream(), {.tf32 = options.tf32, .tuning = options.gemm_tuning},
-             take_memory(kWorkspaceBytes), kWorkspaceBytes) {}
+             cuda::take_memory(kWorkspaceBytes), kWorkspaceBytes) {}
 
+// Work in flight uses memory that is about to be freed.
 CudaBackend::~CudaBackend() {
-  cudaStreamSynchronize(stream());  // work in flight uses memory that is about to be freed
+  try {
+    synchronize();
+  } catch (const Error&) {
+    cudaStreamSynchronize(stream());
+  }
 }
 
 std::string CudaBackend::description() const {
@@ -110,7 +123,7 @@ std::string CudaBackend::description() const {
 }
 
 Buffer CudaBackend::allocate(std::int64_t bytes) {
-  Buffer buffer = take_memory(bytes);
+  Buffer buffer = cuda::take_memory(bytes);
   cuda::check(cudaMemsetAsync(buffer.get(), 0, static_cast<std::size_t>(bytes), stream()),
               "cudaMemsetAsync");
   return buffer;
@@ -120,7 +133,9 @@ void CudaBackend::upload(const Tensor& to, const void* from) {
   uploads_.upload(to.data(), from, static_cast<std::size_t>(to.bytes()), stream());
 }
 
+// The copy itself may wait for the stream, as the host's memory is any.
 void CudaBackend::download(void* to, const Tensor& from) {
+  before_wait_();
   const auto bytes = static_cast<std::size_t>(from.bytes());
   cuda::check(cudaMemcpyAsync(to, from.data(), bytes, cudaMemcpyDeviceToHost, stream()),
               "download");
@@ -128,6 +143,7 @@ void CudaBackend::download(void* to, const Tensor& from) {
 }
 
 void CudaBackend::synchronize() {
+  before_wait_();
   cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
 }
 
@@ -169,7 +185,7 @@ std::unique_ptr<Recorder> CudaBackend::make_recorder() {
 float* CudaBackend::scratch(std::int64_t floats) {
   if (floats > scratch_floats_) {
     synchronize();  // earlier operations may still use the old memory
-    scratch_ = take_memory(floats * static_cast<std::int64_t>(sizeof(float)));
+    scratch_ = cuda::take_memory(floats * static_cast<std::int64_t>(sizeof(float)));
     scratch_floats_ = floats;
   }
   return reinterpret_cast<float*>(scratch_.get());

@@ -2,6 +2,7 @@
 // given. Nothing is awaited before a download.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "gemm.h"
@@ -14,7 +15,7 @@ namespace lathe {
 
 class CudaBackend final : public Backend {
  public:
-  // Takes the first GPU. Errors: usage, when why_no_gpu() has a reason.
+  // Takes this thread's GPU. Errors: usage, when why_no_gpu() has a reason.
   explicit CudaBackend(const CudaOptions& options);
   ~CudaBackend() override;
 
@@ -30,6 +31,10 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Recorder> make_recorder() override;
 
   cudaStream_t stream() const { return stream_.get(); }
+
+  // Done before the host waits for the stream, with what it throws: a stream in which others have
+  // something to do may never come to its end.
+  void set_before_wait(std::function<void()> before_wait) { before_wait_ = std::move(before_wait); }
 
   // Whether what is executed from here on will come again.
   void set_repeating(bool repeating) { gemms_.set_repeating(repeating); }
@@ -65,6 +70,7 @@ class CudaBackend final : public Backend {
   void add_bias_gradient(const LinearBackward& op);
 
   CudaOptions options_;
+  std::function<void()> before_wait_ = [] {};
   cuda::OwnedStream stream_;
   cuda::UploadRing uploads_;
   cuda::Gemms gemms_;

@@ -15,7 +15,9 @@ namespace lathe::cuda {
 void check(cudaError_t status, const char* what);
 void check_launch(const char* kernel);
 
-// Whether this build has code, or PTX to make it from, for the current GPU.
+int current_gpu();  // this thread's
+
+// Whether this build has code, or PTX to make it from, for this thread's GPU.
 bool has_image();
 
 // Lets a kernel have more shared memory than the 48 KiB that every kernel may have.
@@ -31,7 +33,7 @@ void allow_shared_memory(void (*kernel)(Parameters...), std::size_t bytes) {
 // The most shared memory that a block may be allowed.
 inline std::int64_t most_shared_memory() {
   int bytes = 0;
-  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0),
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, current_gpu()),
         "cudaDeviceGetAttribute");
   return bytes;
 }

@@ -3,8 +3,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <memory>
 
+#include "lathe/backend.h"
 #include "launch.h"
 
 namespace lathe::cuda {
@@ -26,10 +28,26 @@ inline OwnedStream make_stream() {
   return OwnedStream(stream);
 }
 
-inline OwnedEvent make_event() {
+// With cudaEventDisableTiming it is cheaper.
+inline OwnedEvent make_event(unsigned flags = cudaEventDefault) {
   cudaEvent_t event = nullptr;
-  check(cudaEventCreate(&event), "cudaEventCreate");
+  check(cudaEventCreateWithFlags(&event, flags), "cudaEventCreate");
   return OwnedEvent(event);
+}
+
+// Not yet initialised. Errors: out_of_memory.
+Buffer take_memory(std::int64_t bytes);
+
+// Of the host, for copies that do not wait.
+struct FreePinned {
+  void operator()(std::byte* memory) const { cudaFreeHost(memory); }
+};
+using PinnedMemory = std::unique_ptr<std::byte[], FreePinned>;
+
+inline PinnedMemory make_pinned_memory(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes), "cudaMallocHost");
+  return PinnedMemory(static_cast<std::byte*>(memory));
 }
 
 }  // namespace lathe::cuda

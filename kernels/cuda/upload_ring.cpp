@@ -7,9 +7,7 @@ namespace lathe::cuda {
 
 UploadRing::UploadRing() {
   for (Slot& slot : slots_) {
-    void* memory = nullptr;
-    check(cudaMallocHost(&memory, kSlotBytes), "cudaMallocHost");
-    slot.memory.reset(static_cast<std::byte*>(memory));
+    slot.memory = make_pinned_memory(kSlotBytes);
     slot.fetched = make_event();
   }
 }

@@ -18,11 +18,8 @@ class UploadRing {
   void upload(void* to, const void* from, std::size_t bytes, cudaStream_t stream);
 
  private:
-  struct FreeHost {
-    void operator()(std::byte* memory) const { cudaFreeHost(memory); }
-  };
   struct Slot {
-    std::unique_ptr<std::byte, FreeHost> memory;
+    PinnedMemory memory;
     OwnedEvent fetched;  // by the GPU
   };
 

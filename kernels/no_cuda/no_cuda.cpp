@@ -16,6 +16,8 @@ int gpu_count() {
   return 0;
 }
 
+void use_gpu(int /*index*/) {}
+
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& /*options*/) {
   throw Error(ExitCode::usage, "--device cuda: " + why_no_gpu() + "; must be auto or cpu");
 }

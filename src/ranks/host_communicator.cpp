@@ -5,25 +5,18 @@
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
 
 #include "base/clock.h"
 #include "lathe/error.h"
-#include "lathe/stop_signal.h"
 #include "meet_ranks.h"
 #include "run/session_facts.h"
+#include "waiting.h"
 
 namespace lathe {
 namespace {
 
 constexpr std::int64_t kSumPiece = std::int64_t{1} << 18;      // elements from each rank at a time
 constexpr std::size_t kLargestMessage = std::size_t{1} << 28;  // bytes
-
-// Seconds.
-constexpr double kLongestSilence = 30, kShortestSilence = 5;  // of a rank that is not stopped
-constexpr double kOnItsWay = 0.2;  // for what a rank sent before it said that it fails
-constexpr double kTogether = 0.8;  // from a failure to the end of all ranks
-constexpr double kMoment = 0.3;    // from a launcher's signal to word of the death that it is about
 
 std::span<std::byte> bytes_of(const Tensor& values) {
   return {static_cast<std::byte*>(values.data()), static_cast<std::size_t>(values.bytes())};
@@ -42,30 +35,6 @@ Tensor part_of(const Tensor& values, ElementRange part) {
 ElementRange piece_of(ElementRange part, std::int64_t round) {
   const std::int64_t begin = std::min(part.end, part.begin + round * kSumPiece);
   return {begin, std::min(part.end, begin + kSumPiece)};
-}
-
-// A wait that begins as a busy one, which is over soonest, and leaves the cores to others when it
-// takes longer. Who sleeps is woken before those that compute; who yields comes after all of them.
-class Patience {
- public:
-  void wait() {
-    constexpr int kBusyTries = 100;
-    constexpr std::chrono::microseconds kLongest{500};
-    if (++tries_ < kBusyTries) return;
-    std::this_thread::sleep_for(pause_);
-    pause_ = std::min(kLongest, pause_ + pause_ / 8 + std::chrono::microseconds{1});
-  }
-
- private:
-  int tries_ = 0;
-  std::chrono::microseconds pause_{10};
-};
-
-// When a rank has died, mpirun kills the others a second later, or as soon as another one ends. So
-// all end at one time, when the first rank has had what it can have to write what has happened.
-void wait_to_end_together(double failed_at) {
-  const double left = failed_at + kTogether - now();
-  std::this_thread::sleep_for(std::chrono::duration<double>(std::max(0.0, left)));
 }
 
 // Shows a collective from here to the end of its scope.
@@ -94,7 +63,9 @@ HostCommunicator::HostCommunicator(std::unique_ptr<Transport> transport, double 
   const std::string host = host_name();
   hosts_ = gather(host);
   local_size_ = static_cast<int>(std::ranges::count(hosts_, host));
-  watch_.emplace(meet_ranks(*this), std::clamp(timeout, kShortestSilence, kLongestSilence));
+  const MeetingPlace place = agree_on_place(*this);
+  watch_.emplace(meet_at(place, {.rank = rank(), .size = size(), .token = place.token}, ""),
+                 most_silence(timeout));
 }
 
 template <class Visit>
@@ -135,7 +106,7 @@ void HostCommunicator::exchange(std::span<const Outgoing> out, std::span<const I
   };
   const double begin = now();
   for (Patience patience; !are_done(); patience.wait()) {
-    require_alive(begin);
+    if (watch_) require_alive(*watch_, begin);
     if (now() > begin + timeout_) refuse_late(waiting);
   }
   is_broken_ = false;
@@ -157,38 +128,15 @@ void HostCommunicator::refuse_late(std::span<const Waiting> waiting) {
                                           fmt::join(names, ", "), timeout_));
 }
 
-// A rank that fails by itself has sent before whatever the others need to fail alike: that is on
-// its way, and counts more. One that was asked to stop before its first step stops all.
-void HostCommunicator::require_alive(double waiting_since) const {
-  if (!watch_) return;
-  const std::optional<PeerFailure> failure = watch_->failure();
-  if (!failure) return;
-  if (failure->kind == PeerFailure::Kind::failed && now() < waiting_since + kOnItsWay) return;
-  if (!is_stop_code(failure->exit_code)) throw Error(ExitCode::peer, failure->message);
-  take_over_stop(failure->exit_code);
-  throw Error(static_cast<ExitCode>(failure->exit_code), failure->message);
-}
-
 void HostCommunicator::require_others() {
-  const double end = now() + kMoment;
-  for (Patience patience; now() < end; patience.wait()) watch_->require_alive();
+  lathe::require_others(*watch_);
 }
 
 bool HostCommunicator::leave(const std::optional<Failure>& failure) noexcept {
   jobs_.stop();
-  if (failure) {
-    watch_->say_failure(static_cast<int>(failure->code), failure->message);
-  } else {
-    watch_->leave();
-  }
-  const std::optional<PeerFailure> other = watch_->failure();
-  if (failure) {
-    wait_to_end_together(other ? std::min(other->known_at, now()) : now());
-  } else if (!other && !is_broken_) {
-    transport_->close(timeout_);
-  }
-  const bool is_first_gone = other && other->rank == 0 && other->kind != PeerFailure::Kind::failed;
-  return !is_first_gone && !is_first_late_;
+  const std::optional<PeerFailure> other = say_end(*watch_, failure);
+  if (!failure && !other && !is_broken_) transport_->close(timeout_);
+  return !is_first_gone(other) && !is_first_late_;
 }
 
 void HostCommunicator::start_reduce_scatter(const Tensor& values,

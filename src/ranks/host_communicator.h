@@ -57,7 +57,6 @@ class HostCommunicator final : public Communicator {
   void exchange(std::span<const Outgoing> out, std::span<const Incoming> in);
   void reduce_scatter(const Tensor& values, std::span<const ElementRange> parts);
   void all_gather(const Tensor& values, std::span<const ElementRange> parts);
-  void require_alive(double waiting_since) const;
   [[noreturn]] void refuse_late(std::span<const Waiting> waiting);
   template <class Visit>
   void for_each_other(const Visit& visit) const;

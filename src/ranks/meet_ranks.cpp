@@ -4,28 +4,39 @@
 #include <fmt/ranges.h>
 
 #include <iterator>
-#include <optional>
 #include <sstream>
 
 namespace lathe {
 
 // Rank 0 tells the others where it listens, and the token of this world.
-RankConnections meet_ranks(Communicator& communicator) {
-  std::optional<Listener> listener;
-  Rendezvous rendezvous{.rank = communicator.rank(), .size = communicator.size()};
+MeetingPlace agree_on_place(Communicator& communicator) {
+  MeetingPlace place{};
   std::string told;
   do_together(communicator, [&] {
     if (!communicator.is_first()) return;
-    listener.emplace(0);
-    rendezvous.token = random_token();
-    told = fmt::format("{} {} {}", listener->port(), rendezvous.token,
+    place.listener.emplace(0);
+    told = fmt::format("{} {} {}", place.listener->port(), random_token(),
                        fmt::join(own_addresses(), " "));
   });
   std::istringstream words(communicator.broadcast(told));
-  if (listener) return gather_ranks(*listener, rendezvous, /*to_all=*/"");
-  int port = 0;
-  words >> port >> rendezvous.token;
-  return join_rank_0({std::istream_iterator<std::string>(words), {}}, port, rendezvous);
+  words >> place.port >> place.token;
+  place.hosts = {std::istream_iterator<std::string>(words), {}};
+  return place;
+}
+
+MeetingPlace place_in_process() {
+  MeetingPlace place{.listener = std::optional<Listener>(0),
+                     .hosts = {"127.0.0.1"},
+                     .port = 0,
+                     .token = random_token()};
+  place.port = place.listener->port();
+  return place;
+}
+
+RankConnections meet_at(const MeetingPlace& place, const Rendezvous& rendezvous,
+                        const std::string& to_all) {
+  if (rendezvous.rank == 0) return gather_ranks(*place.listener, rendezvous, to_all);
+  return join_rank_0(place.hosts, place.port, rendezvous);
 }
 
 }  // namespace lathe

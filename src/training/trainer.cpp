@@ -51,6 +51,7 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
       is_new_(!start),
       tokens_(static_cast<std::size_t>(options.micro_batch * options.seq_len)),
       targets_(tokens_.size()) {
+  communicator_.attach(*backend_);
   if (!options_.gemm_plans.empty()) {
     backend_->restore_plans(read_file(options_.gemm_plans, ExitCode::usage));
   } else if (start && !start->plans.empty()) {
