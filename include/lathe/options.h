@@ -17,6 +17,9 @@
 
 namespace lathe {
 
+// An integer option that has been given as a word.
+inline constexpr std::int64_t kWord = -1;
+
 // An empty string or list, 0 and nullopt mean "not set" where the table does not allow them as a
 // value: Options{} has nothing set, default_options() has the defaults.
 struct Options {
@@ -87,8 +90,10 @@ struct Options {
   std::string trace;          // file to write; empty: none
   std::string profile_steps;  // "A:B"; parse_step_range
 
+  std::int64_t gpus = 0;  // ranks_per_node(); 0: not given, kWord: all
+
   // Ranks, on paper. 0: not given
-  std::int64_t gpus = 0, nodes = 0;  // on each node; nodes
+  std::int64_t nodes = 0;
   double gemm_tflops = 0, memory_gbytes = 0;
   double link_gbytes = 0, link_microseconds = 0, node_link_gbytes = 0, node_link_microseconds = 0;
 
@@ -155,8 +160,12 @@ double parse_duration(const std::string& option, const std::string& text);
 // The sizes of --model with --layers and so on in their place. vocab is 0 unless given: the data's.
 ModelConfig model_config(const Options& options);
 
-// Whether --device is cuda, or auto where there is a GPU.
+// Whether --device is cuda, or auto where there is a GPU or --gpus asks for some.
 bool uses_gpu(const Options& options);
+
+// Of --gpus, all being those that this process sees; 0: not given. Errors: usage, where it sees
+// none.
+std::int64_t ranks_per_node(const Options& options);
 
 // The checks that need no data; fills seq_len, batch_tokens, precision and threads.
 // Throws Error(usage).

@@ -12,7 +12,7 @@ namespace lathe {
 namespace {
 
 bool is_asked_for(const Options& o) {
-  return o.gpus > 0 || o.nodes > 0 || o.gemm_tflops > 0 || o.memory_gbytes > 0 ||
+  return o.gpus != 0 || o.nodes > 0 || o.gemm_tflops > 0 || o.memory_gbytes > 0 ||
          o.link_gbytes > 0 || o.node_link_gbytes > 0;
 }
 

@@ -36,7 +36,7 @@ double passed_on(double bytes, std::int64_t members) {
 }  // namespace
 
 RankGrid rank_grid(const Options& options) {
-  return {.per_node = std::max<std::int64_t>(1, options.gpus),
+  return {.per_node = std::max<std::int64_t>(1, ranks_per_node(options)),
           .nodes = std::max<std::int64_t>(1, options.nodes)};
 }
 

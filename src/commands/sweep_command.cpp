@@ -33,10 +33,14 @@ std::optional<std::string> environment_variable(const char* name) {
   return value == nullptr ? std::nullopt : std::optional<std::string>(value);
 }
 
+bool any_takes_several_gpus(const std::vector<SweepRun>& runs) {
+  return std::ranges::any_of(runs, [](const SweepRun& run) { return run.options.gpus != 0; });
+}
+
 std::vector<std::string> gpus_for(const std::vector<SweepRun>& runs) {
   const bool any =
       std::ranges::any_of(runs, [](const SweepRun& run) { return uses_gpu(run.options); });
-  if (!any) return {};
+  if (!any || any_takes_several_gpus(runs)) return {};
   return visible_gpus(environment_variable(kVisibleGpus), gpu_count());
 }
 
@@ -192,6 +196,10 @@ int sweep_command(const Options& options) {
   const GridFile grid = read_grid_file(options.paths.front());
   check_folder(options.out);
   const std::vector<SweepRun> runs = make_sweep_runs(grid, options, process_environment());
+  if (options.jobs > 1 && any_takes_several_gpus(runs)) {
+    throw Error(ExitCode::usage,
+                fmt::format("--jobs {}: runs with gpus would share them; must be 1", options.jobs));
+  }
   const std::vector<std::string> gpus = gpus_for(runs);
   const auto for_each_gpu = std::max<std::int64_t>(std::ssize(gpus), 1);
   SweepRecord sweep{.folder = options.out,

@@ -37,6 +37,7 @@ struct OptionSpec {
   std::string_view choices = "";  // instead of `value`, all that is allowed: "auto|cpu"
   std::string_view initial = "";  // the default, as on a command line; "": none
   IntegerRange integers = {};     // of an integer
+  std::string_view word = "";     // what else an integer may be, kept as kWord; "": nothing
   RealRange reals = {};           // of a real
   OptionGroup group;
   unsigned commands;  // a bit for each command that takes it: bit(Command)

@@ -60,8 +60,11 @@ class Assigner {
   }
 
   std::int64_t integer() const {
+    const std::string_view word = option_.word;
+    if (!word.empty() && text() == word) return kWord;
     const auto value = parse_integer(text(), option_.integers);
-    if (!value) refuse(text(), describe(option_.integers));
+    const std::string range = describe(option_.integers);
+    if (!value) refuse(text(), word.empty() ? range : fmt::format("{}, or {}", range, word));
     return *value;
   }
 
@@ -98,6 +101,7 @@ class Printer {
   }
   std::string operator()(std::int64_t Options::*member) const {
     const std::int64_t value = options_.*member;
+    if (!option_.word.empty() && value == kWord) return std::string(option_.word);
     return value < option_.integers.least ? "" : std::to_string(value);
   }
   std::string operator()(std::uint64_t Options::*member) const {

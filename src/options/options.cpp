@@ -349,8 +349,14 @@ StepRange parse_step_range(const std::string& text) {
 }
 
 bool uses_gpu(const Options& options) {
-  if (options.device == "auto") return options.gpus > 0 || why_no_gpu().empty();
+  if (options.device == "auto") return options.gpus != 0 || why_no_gpu().empty();
   return options.device == "cuda";
+}
+
+std::int64_t ranks_per_node(const Options& options) {
+  if (options.gpus != kWord) return options.gpus;
+  if (const int count = gpu_count(); count > 0) return count;
+  usage_error(fmt::format("--gpus all: {}", why_no_gpu()));
 }
 
 namespace {

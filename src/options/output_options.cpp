@@ -127,7 +127,8 @@ constexpr OptionSpec kOptions[] = {
      .integers = {.least = 1, .most = 1024},
      .group = output,
      .commands = kSweep,
-     .help = "Runs at a time. Without it, one for each GPU, or one on the CPU"},
+     .help =
+         "Runs at a time. Without it, one for each GPU; one on the CPU, and of runs with --gpus"},
     {.name = "retries",
      .member = &Options::retries,
      .value = "N",

@@ -1,4 +1,4 @@
-// What `lathe plan` takes many ranks and the links between them for.
+// Ranks on GPUs, and what `lathe plan` takes many ranks and the links between them for.
 #include "option_groups.h"
 
 namespace lathe {
@@ -13,11 +13,14 @@ constexpr RealRange kMicroseconds = {.most = 1e6};
 constexpr OptionSpec kOptions[] = {
     {.name = "gpus",
      .member = &Options::gpus,
-     .value = "N",
+     .value = "N|all",
      .integers = {.least = 1, .most = 256},
+     .word = "all",
      .group = ranks,
-     .commands = kPlan,
-     .help = "GPUs on a node, each a rank; with --device cpu, ranks on a node"},
+     .commands = kTraining,
+     .help =
+         "GPUs on a node, each a rank of the run, without a launcher. For plan they need not be "
+         "there; with --device cpu, ranks on a node"},
     {.name = "nodes",
      .member = &Options::nodes,
      .value = "N",

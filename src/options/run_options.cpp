@@ -192,8 +192,8 @@ constexpr OptionSpec kOptions[] = {
      .group = device,
      .commands = kTrain,
      .on_resume = may_change,
-     .help = "Under mpirun or srun, how long another rank may keep this one waiting before the run "
-             "ends, with exit code 8"},
+     .help = "Of several ranks, how long another may keep this one waiting before the run ends, "
+             "with exit code 8"},
     {.name = "rank-check-every",
      .member = &Options::rank_check_every,
      .value = "N",
@@ -201,7 +201,7 @@ constexpr OptionSpec kOptions[] = {
      .group = device,
      .commands = kTrain,
      .on_resume = may_change,
-     .help = "Under mpirun or srun, steps between checks that all ranks have the same parameters, "
+     .help = "Of several ranks, steps between checks that all have the same parameters, "
              "or exit code 8; so do the start and each save. 0 never checks"},
     {.name = "recompute",
      .member = &Options::recompute,

@@ -37,6 +37,7 @@ constexpr Launcher kLaunchers[] = {
 
 constexpr const char* kHost = "MASTER_ADDR";
 constexpr const char* kPort = "MASTER_PORT";
+constexpr const char* kRun = "TORCHELASTIC_RUN_ID";  // "none" unless torchrun was given one
 // "True" where torchrun itself listens at MASTER_PORT.
 constexpr const char* kPortIsTaken = "TORCHELASTIC_USE_AGENT_STORE";
 
@@ -89,6 +90,7 @@ void read_address(World& world, const Reader& reader) {
   world.host = reader.required(kHost);
   world.port = reader.number(kPort, {.least = 1, .most = 65535});
   if (reader.text(kPortIsTaken) == "True") world.port += world.port < 65535 ? 1 : -1;
+  world.run = fmt::format("{} at port {}", reader.text(kRun), world.port);
 }
 
 World read(const Launcher& launcher, const Reader& reader) {
@@ -117,7 +119,7 @@ Environment launcher_environment() {
     const char* value = name == nullptr ? nullptr : std::getenv(name);
     if (value != nullptr) result.emplace(name, value);
   };
-  for (const char* name : {kHost, kPort, kPortIsTaken}) take(name);
+  for (const char* name : {kHost, kPort, kPortIsTaken, kRun}) take(name);
   for (const Launcher& launcher : kLaunchers) {
     for (const char* name :
          {launcher.sign, launcher.rank, launcher.size, launcher.local_rank, launcher.local_size}) {

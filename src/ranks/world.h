@@ -24,6 +24,7 @@ struct World {
   int local_size = 1;        // 0: not told
   std::string host = "";     // of rank 0; tcp only, and with one rank maybe empty
   int port = 0;              // likewise
+  std::string run = "";      // likewise; no other run there has the same
   std::string told_by = "";  // the variable that has the size, for messages; "": none
 };
 

@@ -73,12 +73,13 @@ CheckpointSaver::CheckpointSaver(Backend& backend, const SaverSpec& spec,
       say_(std::move(say)),
       communicator_(communicator),
       saved_step_(spec.saved_step) {
+  spec_.background = spec_.background && communicator_.is_alone();
   const std::int64_t bytes =
       memory_bytes(spec_.background, backend_.memory().has_value(), bytes_of(collect_()));
   if (bytes > 0) {
     host_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(bytes));
   }
-  if (spec_.background && communicator_.is_alone()) thread_.emplace();
+  if (spec_.background) thread_.emplace();
 }
 
 std::int64_t CheckpointSaver::memory_bytes(bool background, bool has_own_memory,

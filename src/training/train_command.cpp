@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "lathe/commands.h"
@@ -202,9 +203,20 @@ int train_command(const Options& options) {
   StopSignalWatch watch;
   constexpr double kNoLimit = std::numeric_limits<double>::infinity();
   stop_after(options.max_time.empty() ? kNoLimit : parse_duration("max-time", options.max_time));
-  const std::unique_ptr<Communicator> communicator = join_ranks(options);
-  const int exit_code = train_as_rank(options, *communicator);
-  if (communicator->is_alone()) return exit_code;
+  std::vector<JoinRank> ranks = ranks_of_process(options);
+  const auto work = [&](Communicator& communicator) {
+    return train_as_rank(options, communicator);
+  };
+  std::unique_ptr<Communicator> communicator;
+  int exit_code = 0;
+  if (ranks.size() > 1) {
+    exit_code = run_in_threads(std::move(ranks), work);
+  } else {
+    communicator = ranks.front()();
+    ranks.clear();
+    exit_code = work(*communicator);
+    if (communicator->is_alone()) return exit_code;
+  }
   // A launcher signals all that are left when one has ended.
   watch.ignore_from_now_on();
   if (exit_code != 0) end_at_once(exit_code);

@@ -50,7 +50,7 @@ void Trainer::say_start() {
   folder_->say(fmt::format(
       "{} steps of {} tokens ({} micro-batches of {} x {}{}) | run folder {}", horizon_.steps,
       horizon_.tokens_per_step, horizon_.micro_steps, options_.micro_batch, options_.seq_len,
-      communicator_.is_alone() ? "" : fmt::format(" on each of {} ranks", communicator_.size()),
+      communicator_.size() == 1 ? "" : fmt::format(" on each of {} ranks", communicator_.size()),
       options_.out));
   if (initial_) {
     folder_->say(
