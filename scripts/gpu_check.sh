@@ -111,10 +111,21 @@ find_cublaslt() {
   export CPATH=${CPATH:+$CPATH:}$packages/include
 }
 
+# So is NCCL, the header with it.
+nccl_option=()
+find_nccl() {
+  local packages
+  ! find "$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")" -name nccl.h 2>/dev/null | grep -q . || return 0
+  packages=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)/nccl || return 0
+  [[ -e $packages/include/nccl.h ]] || return 0
+  export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$packages/lib
+  nccl_option=("-DLATHE_NCCL_INCLUDE_DIR=$packages/include")
+}
+
 # --- build: the program and its tests, for this GPU alone ---
 
 build_stage() {
-  local options=(-DCMAKE_BUILD_TYPE=Release -DLATHE_GPU_TESTS=ON -DLATHE_WARNINGS_AS_ERRORS=OFF)
+  local options=(-DCMAKE_BUILD_TYPE=Release -DLATHE_GPU_TESTS=ON -DLATHE_WARNINGS_AS_ERRORS=OFF "${nccl_option[@]}")
   local targets=(lathe gpu_tests instruction_kernels)
   if $rehearse; then
     options+=(-DLATHE_GPU_ARCHITECTURES=80)
@@ -196,6 +207,12 @@ train_stage() {
   train_run cut 5 "${plans[@]}"
   check 'run cut, resumed' 60 "$lathe" train --out "$work/runs/cut" --resume --stop-at-step 10 --quiet
   same_weights 'a resumed run gives the same bits' gpu-bf16 cut
+  if grep -q '^LATHE_NCCL_INCLUDE_DIR:PATH=/' "$build/CMakeCache.txt"; then
+    train_run nccl 10 "${plans[@]}" --gpus 1
+    same_weights 'a world of one GPU through NCCL gives the same bits' gpu-bf16 nccl
+  else
+    not_run 'a world of one GPU through NCCL' 'no nccl.h in the toolkit or among the packages of PyTorch'
+  fi
   for precision in bf16 fp32; do
     sanitize memcheck "$precision"
     sanitize racecheck "$precision"
@@ -250,6 +267,7 @@ peer_stage() {
 }
 
 find_cublaslt
+find_nccl
 for stage in "${stages[@]}"; do
   report begin "$stage"
   deadline=$((SECONDS + stage_seconds))

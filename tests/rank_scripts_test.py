@@ -155,6 +155,38 @@ class Mpirun(Scripts):
             self.assertIn("is missing: mpirun_hosts.sh HOSTFILE RANKS OUT OPTIONS...", err)
 
 
+class GpuNodes(Scripts):
+    """gpu_nodes.sh, with a stand-in for lathe."""
+
+    def begin(self, *words, **environment):
+        environment = {"GPUS": "2", "LATHE_BINARY": str(self.folder / "bin/lathe")} | environment
+        return self.start(str(RANKS / "gpu_nodes.sh"), *words, **environment)
+
+    def test_each_gpu_has_a_process_with_the_variables_of_torchrun(self):
+        self.program("lathe", 'echo "$RANK of $WORLD_SIZE, $LOCAL_RANK of $LOCAL_WORLD_SIZE,'
+                     ' $MASTER_ADDR $MASTER_PORT: $*" >"said$RANK"')
+        self.finish(self.begin("3", "1", "node-a", "out", "--steps=5", PORT="4711"))
+        for rank, local in ((2, 0), (3, 1)):
+            self.assertEqual(self.read(".", f"said{rank}"), f"{rank} of 6, {local} of 2, node-a 4711: "
+                             "train --device cuda --out out --resume=auto --steps=5\n")
+
+    def test_the_exit_code_is_that_of_the_first_that_failed_and_all_have_ended(self):
+        self.program("lathe", '[[ $RANK = 0 ]] || exit 3\nsleep 0.5\ntouch last\nexit 8')
+        self.finish(self.begin("1", "0", "node-a", "out"), code=3)
+        self.assertTrue((self.folder / "last").exists())
+
+    def test_signals_go_to_all_processes(self):
+        self.program("lathe", "trap 'touch stopped$RANK; exit 138' USR1\ntouch up$RANK\nwhile :; do sleep 0.05; done")
+        process = self.begin("1", "0", "node-a", "out")
+        until = time.monotonic() + 60
+        while len(list(self.folder.glob("up*"))) < 2:
+            self.assertLess(time.monotonic(), until, "they have not begun")
+            time.sleep(0.01)
+        process.send_signal(signal.SIGUSR1)
+        self.finish(process, code=138)
+        self.assertEqual(len(list(self.folder.glob("stopped*"))), 2)
+
+
 @unittest.skipUnless(shutil.which("mpirun"), "no mpirun here (openmpi-bin)")
 class Ranks(Scripts):
     """mpirun_hosts.sh with two ranks on this machine."""
