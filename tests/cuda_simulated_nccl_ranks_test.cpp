@@ -1,6 +1,6 @@
 // Ranks on the GPUs of the PTX machine, threads of this test: what they say to each other through
-// NCCL's stand-in, and how they end that are late or have failed. Whole runs of the program are in
-// cuda_simulated_gpus_test.
+// NCCL's stand-in, and how they end that are late or have failed. Runs of the program are in
+// cuda_simulated_nccl_runs_test.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -16,12 +16,15 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "lathe/commands.h"
 #include "lathe/cuda.h"
 #include "lathe/error.h"
 #include "lathe/join_ranks.h"
+#include "lathe/stop_signal.h"
 #include "ptx_machine/runtime_state.h"
 #include "support/device_tensors.h"
 #include "support/error_of.h"
+#include "support/small_run.h"
 
 namespace lathe::test {
 namespace {
@@ -248,6 +251,66 @@ TEST_P(GpuRankFailure, ARankThatFailsIsNamedWithItsReasonAtOnce) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, GpuRankFailure, testing::Values(0, 1, 2));
+
+// A rank that fails by itself when it is to send gradients for the n-th time.
+class Failing final : public Communicator {
+ public:
+  Failing(Communicator& rank, int times) : rank_(rank), left_(times) {}
+
+  int rank() const override { return rank_.rank(); }
+  int size() const override { return rank_.size(); }
+  bool is_alone() const override { return rank_.is_alone(); }
+  int local_size() const override { return rank_.local_size(); }
+  std::string name_of(int rank) const override { return rank_.name_of(rank); }
+  void attach(Backend& backend) override { rank_.attach(backend); }
+  void start_reduce_scatter(const Tensor& values, std::span<const ElementRange> parts) override {
+    if (--left_ == 0) throw Error(ExitCode::data, "shard.bin: is gone");
+    rank_.start_reduce_scatter(values, parts);
+  }
+  void start_all_gather(const Tensor& values, std::span<const ElementRange> parts) override {
+    rank_.start_all_gather(values, parts);
+  }
+  void wait() override { rank_.wait(); }
+  void abandon() noexcept override { rank_.abandon(); }
+  void sum(const Tensor& values) override { rank_.sum(values); }
+  void sum(std::span<double> values) override { rank_.sum(values); }
+  std::vector<std::string> gather(const std::string& text) override { return rank_.gather(text); }
+  void require_others() override { rank_.require_others(); }
+  void set_trace(Trace* trace) override { rank_.set_trace(trace); }
+  bool leave(const std::optional<Failure>& failure) noexcept override {
+    return rank_.leave(failure);
+  }
+
+ private:
+  Communicator& rank_;
+  int left_;
+};
+
+TEST_F(OnGpus, ARunEndsWithTheFailureOfItsThread) {
+  const SmallRuns runs("a small text. " + std::string(2000, 'x'));
+  for (const int failing : {0, 2}) {
+    const std::string name = fmt::format("rank{}", failing);
+    const Options options = runs.options(
+        name, {"--device=cuda", "--gpus=3", "--steps=50", "--batch-tokens=384", "--overwrite"});
+    const StopSignalWatch watch;
+    testing::internal::CaptureStderr();
+    const double start = now();
+    const int exit_code =
+        run_in_threads(ranks_of_process(options), [&](Communicator& communicator) {
+          if (communicator.rank() != failing) return train_as_rank(options, communicator);
+          Failing rank(communicator, /*times=*/5);
+          return train_as_rank(options, rank);
+        });
+    EXPECT_EQ(exit_code, 3);
+    EXPECT_LT(now() - start, 20);
+    const std::string said = testing::internal::GetCapturedStderr();
+    EXPECT_TRUE(said.ends_with("shard.bin: is gone\n")) << said;
+    EXPECT_EQ(std::ranges::count(said, '\n'), 1) << said;
+    EXPECT_EQ(said.starts_with("lathe: rank 2 on "), failing == 2) << said;
+    EXPECT_EQ(runs.result(name).at("status"), "failed");
+    EXPECT_EQ(runs.result(name).at("exit_code"), failing == 0 ? 3 : 8);
+  }
+}
 
 TEST_F(OnGpus, RanksAreRefusedWhereTheyCannotBe) {
   const auto refusal = [](Options options) { return error_of([&] { ranks_of_process(options); }); };
