@@ -292,6 +292,15 @@ TEST_F(Sweep, OneAtATimeInAFolder) {
   EXPECT_FALSE(fs::exists(dir_ / "runs/seed1"));
 }
 
+TEST_F(Sweep, RunsOnSeveralGpusTakeTurns) {
+  write_grid(kTwoSeeds, "gpus = 2\nsteps = 4\n");
+  const ProcessResult refused = sweep("--dry-run --jobs 2");
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_EQ(refused.err, "lathe: --jobs 2: runs with gpus would share them; must be 1\n");
+  const ProcessResult shown = sweep("--dry-run --jobs 1 --json");
+  EXPECT_EQ(json::parse(shown.out).at("jobs"), 1) << shown.err;
+}
+
 TEST_F(Sweep, AFolderOfAnotherKindIsRefused) {
   write_grid(kTwoSeeds);
   dir_.write("runs/config.toml", "");

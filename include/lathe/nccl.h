@@ -20,7 +20,7 @@ std::string make_nccl_id();
 
 // One rank, on GPU number `gpu` (lathe/cuda.h), which is that of this thread from here on. All
 // ranks make theirs at one time, each on a GPU of its own. `timeout`: seconds that another rank may
-// keep this one waiting. Errors: peer.
+// keep this one waiting. Errors: peer; usage, of two ranks on one GPU.
 std::unique_ptr<Communicator> make_nccl_communicator(RankConnections connections, int gpu,
                                                      double timeout);
 

@@ -45,8 +45,8 @@ MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
           .activations = measure.bytes(),
           .samples = CachedDecoder::memory_bytes(config, model, /*sequences=*/1),
           .saving = CheckpointSaver::memory_bytes(
-              options.background_save, uses_gpu(options),
-              (checkpoint_bytes(config, model.precision) + grid.ranks() - 1) / grid.ranks()),
+              options.background_save && grid.ranks() == 1, uses_gpu(options),
+              checkpoint_bytes(config, model.precision)),
           .runtime = uses_gpu(options) ? kGpuRuntimeBytes
                                        : kRuntimeBytes + options.threads * kThreadBytes};
 }

@@ -28,7 +28,7 @@ inline bool is_failure(ncclResult_t result) {
 
 class NcclCommunicator final : public Communicator {
  public:
-  // make_nccl_communicator().
+  // make_nccl_communicator(). Errors: peer; usage, of two ranks on one GPU.
   NcclCommunicator(RankConnections connections, const std::string& id, int gpu, double timeout);
   ~NcclCommunicator() override { abort(); }
 

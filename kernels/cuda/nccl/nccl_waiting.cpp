@@ -104,14 +104,14 @@ void NcclCommunicator::require(ncclResult_t result, const char* what) {
   if (is_failure(result)) fail(what, result);
 }
 
-// A rank that has died is the reason of what NCCL sees then.
+// A rank that has died is the reason of what NCCL sees then. Two ranks on one GPU it calls usage.
 void NcclCommunicator::fail(const char* what, ncclResult_t result) {
   const std::string message =
       fmt::format("{}: NCCL, {}: {}: {}", name_of(rank_), what, ncclGetErrorString(result),
                   nccl_ == nullptr ? "" : ncclGetLastError(nccl_));
   abort();
   lathe::require_others(watch_);
-  throw Error(ExitCode::peer, message);
+  throw Error(result == ncclInvalidUsage ? ExitCode::usage : ExitCode::peer, message);
 }
 
 void NcclCommunicator::require_open() const {
