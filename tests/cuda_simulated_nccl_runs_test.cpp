@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "lathe/files.h"
+#include "ranks/sockets.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 
@@ -39,10 +40,12 @@ class Gpus : public testing::Test {
     return run_process({.arguments = before, .folder = dir_.path(), .environment = environment});
   }
 
+  static std::string free_port() { return std::to_string(Listener(0).port()); }
+
   // A process for each rank, with torchrun's variables.
   std::vector<ProcessResult> torchrun(int ranks, const std::string& words,
                                       const std::vector<std::string>& before = {}) const {
-    const std::string port = std::to_string(29'000 + std::rand() % 1000);
+    const std::string port = free_port();
     std::vector<std::future<ProcessResult>> processes;
     for (int rank = 0; rank < ranks; ++rank) {
       const Variables variables = {
@@ -113,6 +116,26 @@ TEST_F(Gpus, HaveTheLossesOfOne) {
     EXPECT_EQ(process.exit_code, 0) << process.err;
   }
   EXPECT_TRUE(tensors("torchrun", 6) == tensors("gpus2", 6));
+}
+
+// As on two machines: each process has GPUs that the other one does not see.
+TEST_F(Gpus, MayBeThoseOfSeveralProcesses) {
+  const std::string words = std::string(kRun) + "--device cuda --precision fp32 --out ";
+  ASSERT_EQ(run(words + "gpus4 --gpus 4").exit_code, 0);
+  const std::string port = free_port();
+  const auto machine = [&](const std::string& number, const std::string& gpus) {
+    return run(words + "both --gpus 2", {{"RANK", number},
+                                         {"WORLD_SIZE", "2"},
+                                         {"LOCAL_RANK", "0"},
+                                         {"MASTER_ADDR", "127.0.0.1"},
+                                         {"MASTER_PORT", port},
+                                         {"CUDA_VISIBLE_DEVICES", gpus}});
+  };
+  auto other = std::async(std::launch::async, [&] { return machine("1", "2,3"); });
+  const ProcessResult first = machine("0", "0,1");
+  EXPECT_EQ(first.exit_code, 0) << first.err;
+  EXPECT_EQ(other.get().exit_code, 0);
+  EXPECT_TRUE(tensors("both", 6) == tensors("gpus4", 6));
 }
 
 TEST_F(Gpus, GoOnWithAnotherNumberAndOnTheCpu) {
