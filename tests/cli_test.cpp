@@ -205,7 +205,9 @@ const Case kCases[] = {
     {"train --device cpu --profile-steps 1:2", 2, {"--profile-steps 1:2", "has no --trace"}},
     {"train --trace t.json --profile-steps 3:2", 2, {"--profile-steps 3:2: must be A:B"}},
     // Ranks, on paper
-    {"plan --gpus 0", 2, {"--gpus 0: must be a whole number from 1 to 256"}},
+    {"plan --gpus 0", 2, {"--gpus 0: must be a whole number from 1 to 256, or all"}},
+    {"train --gpus every", 2, {"--gpus every: must be a whole number from 1 to 256, or all"}},
+    {"train --gpus 2 --device cpu", 2, {"--gpus 2: --device is cpu", "mpirun or srun"}},
     {"plan --gpus 257", 2, {"--gpus 257"}},
     {"plan --nodes 1.5", 2, {"--nodes 1.5"}},
     {"plan --link-gbytes 0", 2, {"--link-gbytes 0: must be a number above 0"}},

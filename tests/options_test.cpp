@@ -11,6 +11,7 @@
 #include "lathe/error.h"
 #include "lathe/random.h"
 #include "options/option_numbers.h"
+#include "options/option_sources.h"
 #include "options/option_table.h"
 #include "options/suggest.h"
 #include "support/temp_dir.h"
@@ -215,6 +216,18 @@ TEST(Options, FlagsComeInBothForms) {
   const Options inspect = parse_options(Command::inspect, Args{"a", "--json", "b", "--", "-c"}, {});
   EXPECT_EQ(inspect.paths, (Args{"a", "b", "-c"}));
   EXPECT_TRUE(inspect.json);
+}
+
+TEST(Options, ANumberMayBeAWord) {
+  const auto gpus = [](const std::vector<std::string>& args) {
+    return parse_options(Command::train, args, {}).gpus;
+  };
+  EXPECT_EQ(gpus({}), 0);
+  EXPECT_EQ(gpus({"--gpus=3"}), 3);
+  EXPECT_EQ(gpus({"--gpus=all"}), kWord);
+  Options options;
+  options.gpus = kWord;
+  EXPECT_EQ(value_text(options, *find_option("gpus")), "all");
 }
 
 TEST(Options, OneLengthReplacesTheOthersOfLowerSources) {

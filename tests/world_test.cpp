@@ -70,6 +70,9 @@ TEST(World, IsWhatTheLauncherSays) {
   EXPECT_EQ(world.host, "node1");
   EXPECT_EQ(world.port, 29500);
   EXPECT_EQ(world.told_by, "WORLD_SIZE");
+  EXPECT_EQ(world.run, " at port 29500");
+  EXPECT_EQ(read_world(with(torchrun(), {{"TORCHELASTIC_RUN_ID", "job7"}})).run,
+            "job7 at port 29500");
   expect_world(read_world(mpirun()), Launch::mpi, 3, 4, 1, 2);
   expect_world(read_world(srun()), Launch::mpi, 2, 6, 0, 0);
   EXPECT_EQ(read_world(srun()).told_by, "SLURM_STEP_NUM_TASKS");

@@ -1,4 +1,4 @@
-// Ranks on GPUs, and what `lathe plan` takes many ranks and the links between them for.
+// What `lathe plan` takes many ranks and the links between them for.
 #include "option_groups.h"
 
 namespace lathe {
@@ -11,16 +11,6 @@ constexpr RealRange kMicroseconds = {.most = 1e6};
 
 // clang-format off: a table
 constexpr OptionSpec kOptions[] = {
-    {.name = "gpus",
-     .member = &Options::gpus,
-     .value = "N|all",
-     .integers = {.least = 1, .most = 256},
-     .word = "all",
-     .group = ranks,
-     .commands = kTraining,
-     .help =
-         "GPUs on a node, each a rank of the run, without a launcher. For plan they need not be "
-         "there; with --device cpu, ranks on a node"},
     {.name = "nodes",
      .member = &Options::nodes,
      .value = "N",

@@ -169,6 +169,16 @@ constexpr OptionSpec kOptions[] = {
      .commands = kModels | kLoading,
      .on_resume = may_change,
      .help = "Where to compute; auto takes a GPU if there is one"},
+    {.name = "gpus",
+     .member = &Options::gpus,
+     .value = "N|all",
+     .integers = {.least = 1, .most = 256},
+     .word = "all",
+     .group = device,
+     .commands = kTraining,
+     .help =
+         "GPUs on a node, each a rank of the run, without a launcher. For plan they need not be "
+         "there; with --device cpu, ranks on a node"},
     {.name = "precision",
      .member = &Options::precision,
      .choices = "fp32|bf16",

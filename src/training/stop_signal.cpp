@@ -14,9 +14,10 @@
 namespace lathe {
 namespace {
 
-// What a signal handler may share with the program.
-volatile std::sig_atomic_t caught = 0;
+// What a signal handler may share with the program, whose ranks may be threads.
+std::atomic<int> caught = 0;
 std::atomic<std::int64_t> caught_at = 0;  // milliseconds
+static_assert(std::atomic<int>::is_always_lock_free);
 static_assert(std::atomic<std::int64_t>::is_always_lock_free);
 
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
@@ -102,7 +103,7 @@ int stop_exit_code() {
 }
 
 std::string stop_cause() {
-  return caught != 0 ? fmt::format("signal {}", static_cast<int>(caught)) : "--max-time";
+  return caught != 0 ? fmt::format("signal {}", caught.load()) : "--max-time";
 }
 
 std::string stop_reason() {
