@@ -44,9 +44,9 @@ MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
           .optimizer = AdamW::memory_bytes(own, model.precision),
           .activations = measure.bytes(),
           .samples = CachedDecoder::memory_bytes(config, model, /*sequences=*/1),
-          .saving = CheckpointSaver::memory_bytes(
-              options.background_save && grid.ranks() == 1, uses_gpu(options),
-              checkpoint_bytes(config, model.precision)),
+          .saving = CheckpointSaver::memory_bytes(options.background_save && grid.ranks() == 1,
+                                                  uses_gpu(options),
+                                                  checkpoint_bytes(config, model.precision)),
           .runtime = uses_gpu(options) ? kGpuRuntimeBytes
                                        : kRuntimeBytes + options.threads * kThreadBytes};
 }
