@@ -151,7 +151,8 @@ TEST(CudaBackend, SaysWhatWouldFitIntoItsMemory) {
                     {});
   resolve(options);
   const ModelConfig config = complete_config(options, 50257);
-  const std::string message = error_of([&] { require_memory(*backend, config, options); });
+  const std::string message =
+      error_of([&] { require_memory(*backend, config, options, /*ranks=*/1); });
   EXPECT_NE(message.find("exit 5: the run needs "), std::string::npos) << message;
   EXPECT_NE(message.find("GB of GPU memory, "), std::string::npos) << message;
   EXPECT_NE(message.find(" GB are free; --micro-batch "), std::string::npos) << message;
@@ -161,9 +162,9 @@ TEST(CudaBackend, SaysWhatWouldFitIntoItsMemory) {
   // What it names does fit, and one more sequence does not.
   const std::size_t at = message.find("--micro-batch ") + 14;
   options.micro_batch = std::stoll(message.substr(at));
-  EXPECT_NO_THROW(require_memory(*backend, config, options));
+  EXPECT_NO_THROW(require_memory(*backend, config, options, /*ranks=*/1));
   options.micro_batch *= 2;
-  EXPECT_THROW(require_memory(*backend, config, options), Error);
+  EXPECT_THROW(require_memory(*backend, config, options, /*ranks=*/1), Error);
 }
 
 }  // namespace

@@ -120,14 +120,14 @@ TEST(PredictedStep, IsNeverFasterOnWorseLinks) {
 TEST(OptimizerShare, IsThatOfTheRankThatHasMost) {
   const auto specs =
       parameter_specs({.layers = 3, .heads = 2, .channels = 48, .context = 64, .vocab = 300});
-  EXPECT_EQ(optimizer_share(specs, {}), parameter_memory_count(specs));
+  EXPECT_EQ(optimizer_share(specs, 1), parameter_memory_count(specs));
   for (const int ranks : {2, 3, 7, 1000}) {
     const std::vector<Bucket> buckets = make_buckets(specs, ranks);
     std::int64_t most = 0;
     for (int rank = 0; rank < ranks; ++rank) {
       most = std::max(most, count_of(parts_of(buckets, rank)));
     }
-    const std::int64_t share = optimizer_share(specs, {.per_node = ranks});
+    const std::int64_t share = optimizer_share(specs, ranks);
     EXPECT_GE(share, most);
     EXPECT_LE(share, most + 64 * std::ssize(buckets));
   }
@@ -214,7 +214,7 @@ TEST(PlannedMemory, OfARankHasItsShareOfTheOptimizer) {
     more.insert(more.end(), {"--model=gpt2-xl", "--device=cuda"});
     Options options = parse_options(Command::plan, more, {});
     resolve(options);
-    return plan_memory(complete_config(options, 50257), options);
+    return plan_memory(complete_config(options, 50257), options, rank_grid(options).ranks());
   };
   const MemoryPlan alone = memory({}), of_32 = memory({"--gpus=8", "--nodes=4"});
   EXPECT_EQ(of_32.parameters, alone.parameters);

@@ -20,12 +20,13 @@ struct MemoryPlan {
   }
 };
 
-// On a GPU the memory is the GPU's.
-MemoryPlan plan_memory(const ModelConfig& config, const Options& options);
+// Of one rank, the one that has most. On a GPU the memory is the GPU's.
+MemoryPlan plan_memory(const ModelConfig& config, const Options& options, std::int64_t ranks);
 
 // Refuses a run that the device's own memory cannot hold, naming options with which it would.
 // Errors: out_of_memory.
-void require_memory(const Backend& backend, const ModelConfig& config, const Options& options);
+void require_memory(const Backend& backend, const ModelConfig& config, const Options& options,
+                    std::int64_t ranks);
 
 // Bytes of one checkpoint: parameters, m, v and, with bf16, master weights, without padding.
 std::int64_t checkpoint_bytes(const ModelConfig& config, DType precision);

@@ -64,7 +64,7 @@ StepWork estimate_work(const ModelConfig& config, const Options& options,
 
 // Elements of m, v and master weights that a rank has, at most: its part of every bucket
 // (sharding.h).
-std::int64_t optimizer_share(const std::vector<ParameterSpec>& specs, const RankGrid& grid);
+std::int64_t optimizer_share(const std::vector<ParameterSpec>& specs, std::int64_t ranks);
 
 // Bytes that go out in a step.
 struct CommunicationVolume {

@@ -30,12 +30,11 @@ constexpr std::int64_t kGpuRuntimeBytes = std::int64_t{96} << 20;
 
 }  // namespace
 
-MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
+MemoryPlan plan_memory(const ModelConfig& config, const Options& options, std::int64_t ranks) {
   const std::vector<ParameterSpec> specs = parameter_specs(config);
   const std::int64_t count = parameter_memory_count(specs);
-  const RankGrid grid = rank_grid(options);
   // A rank alone has all of it, as it lies in memory.
-  const std::int64_t own = grid.ranks() == 1 ? count : optimizer_share(specs, grid);
+  const std::int64_t own = ranks == 1 ? count : optimizer_share(specs, ranks);
   const ModelOptions model = training_model_options(options);
   Arena measure;
   lay_out_activations(measure, config, model, options.micro_batch, options.seq_len);
@@ -44,23 +43,24 @@ MemoryPlan plan_memory(const ModelConfig& config, const Options& options) {
           .optimizer = AdamW::memory_bytes(own, model.precision),
           .activations = measure.bytes(),
           .samples = CachedDecoder::memory_bytes(config, model, /*sequences=*/1),
-          .saving = CheckpointSaver::memory_bytes(options.background_save && grid.ranks() == 1,
+          .saving = CheckpointSaver::memory_bytes(options.background_save && ranks == 1,
                                                   uses_gpu(options),
                                                   checkpoint_bytes(config, model.precision)),
           .runtime = uses_gpu(options) ? kGpuRuntimeBytes
                                        : kRuntimeBytes + options.threads * kThreadBytes};
 }
 
-void require_memory(const Backend& backend, const ModelConfig& config, const Options& options) {
+void require_memory(const Backend& backend, const ModelConfig& config, const Options& options,
+                    std::int64_t ranks) {
   const std::optional<DeviceMemory> memory = backend.memory();
   if (!memory) return;
-  const auto needed = [&](const Options& o) { return plan_memory(config, o).total(); };
+  const auto needed = [&](const Options& o) { return plan_memory(config, o, ranks).total(); };
   if (needed(options) <= memory->free) return;
   std::vector<std::string> ways;
   const auto try_largest_batch = [&](const std::string& recompute) {
     Options other = options;
     other.recompute = recompute;
-    const std::int64_t rows = options.batch_tokens / options.seq_len;
+    const std::int64_t rows = options.batch_tokens / options.seq_len / ranks;
     for (other.micro_batch = options.micro_batch; other.micro_batch > 0; --other.micro_batch) {
       if (rows % other.micro_batch != 0 || needed(other) > memory->free) continue;
       ways.push_back(fmt::format("--micro-batch {} --recompute {} ({})", other.micro_batch,
@@ -122,7 +122,7 @@ Plan make_plan(const Options& given) {
   const Horizon horizon = make_horizon(options, data ? data->train.sequences(options.seq_len) : 0);
   return {.options = options,
           .config = config,
-          .memory = plan_memory(config, options),
+          .memory = plan_memory(config, options, rank_grid(options).ranks()),
           .horizon = horizon,
           .has_horizon = data || options.steps > 0 || options.tokens > 0,
           .is_new_text = new_text_vocab.has_value(),

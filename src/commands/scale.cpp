@@ -62,10 +62,10 @@ KnownRates known_rates(const Options& options, const RankGrid& grid) {
           .missing = std::move(missing)};
 }
 
-std::int64_t optimizer_share(const std::vector<ParameterSpec>& specs, const RankGrid& grid) {
+std::int64_t optimizer_share(const std::vector<ParameterSpec>& specs, std::int64_t ranks) {
   std::int64_t elements = 0;
   for (const Bucket& bucket : make_buckets(specs, /*ranks=*/1)) {
-    elements += largest_part(count_of({bucket.range}), grid.ranks());
+    elements += largest_part(count_of({bucket.range}), ranks);
   }
   return elements;
 }

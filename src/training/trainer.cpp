@@ -14,9 +14,10 @@
 namespace lathe {
 namespace {
 
-std::unique_ptr<Backend> make_training_backend(const Options& options, const ModelConfig& config) {
+std::unique_ptr<Backend> make_training_backend(const Options& options, const ModelConfig& config,
+                                               int ranks) {
   std::unique_ptr<Backend> backend = make_backend(options);
-  require_memory(*backend, config, options);
+  require_memory(*backend, config, options, ranks);
   return backend;
 }
 
@@ -43,7 +44,7 @@ Trainer::Trainer(const Options& options, FolderLock lock, TrainingData data,
                 .total_steps = horizon_.steps},
       guard_(options, horizon_.tokens_per_step),
       stop_rules_(options),
-      backend_(make_training_backend(options, config_)),
+      backend_(make_training_backend(options, config_, communicator.size())),
       model_(*backend_, config_, training_model_options(options)),
       decoder_(*backend_, model_, /*sequences=*/1),
       adamw_(*backend_, model_.specs(), model_.parameters(), model_.gradients(),
