@@ -64,6 +64,7 @@ int gpu_by_launcher(const World& world) {
   const int seen = gpu_count(), processes = std::max(world.local_size, world.local_rank + 1);
   if (seen == 1 && std::getenv("CUDA_VISIBLE_DEVICES") != nullptr) return 0;
   if (processes <= seen) return world.local_rank;
+  if (seen == 0) usage_error(fmt::format("{} is {}: {}", world.told_by, world.size, why_no_gpu()));
   usage_error(
       fmt::format("{} is {}: {} processes on this machine, and {} {}: each is a rank that "
                   "needs one of its own; start at most as many, or give --device cpu",

@@ -91,6 +91,12 @@ bool is_over_for_all(const Options& options, const std::optional<CheckpointInfo>
   return communicator.any(found);
 }
 
+// Whether this rank is the first of those on its machine.
+bool is_first_here(Communicator& communicator) {
+  const std::vector<std::string> hosts = communicator.gather(host_name());
+  return std::ranges::find(hosts, host_name()) - hosts.begin() == communicator.rank();
+}
+
 // The run; nullptr when there is nothing left of it. `start` is what it goes on from.
 std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<CheckpointInfo>& start,
                                       Communicator& communicator) {
@@ -109,7 +115,7 @@ std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<Checkpoint
     resolve(options, {.all = communicator.size(), .on_this_machine = communicator.local_size()});
   });
   require_same_options(options, communicator);
-  do_together(communicator, [&] {
+  const auto open_data = [&] {
     DataOrigin origin{.tokenizer = options.tokenizer, .token_keys = {}};
     if (start) {
       origin = {.tokenizer = tokenizer_of(*start, options),
@@ -117,6 +123,15 @@ std::unique_ptr<Trainer> make_trainer(Options& options, std::optional<Checkpoint
     }
     data = open_training_data(options, origin);
     if (initial) check_tokens(*initial, data);
+  };
+  // Text may have to be tokenised first. One rank does so, while the others wait for it as they
+  // wait for all that ranks do, and not for a lock, which says nothing of one that is stopped.
+  const bool opens_first = is_first_here(communicator);
+  do_together(communicator, [&] {
+    if (opens_first) open_data();
+  });
+  do_together(communicator, [&] {
+    if (!opens_first) open_data();
   });
   if (is_over_for_all(options, start, data, communicator)) {
     if (communicator.is_first()) {
