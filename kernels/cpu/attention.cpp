@@ -1,20 +1,15 @@
 // Causal attention, forward. A task is one block of queries of one head; it walks the blocks of
-// keys up to its own with an online softmax (Milakov & Gimelshein 2018; Dao 2023). Scores of a
-// strip of queries stand transposed, (keys, queries): maxima and sums over keys are then maxima and
-// sums of vectors, one lane per query.
+// keys up to its own with an online softmax (attention_softmax.h).
 #include <cmath>
 #include <limits>
 
-#include "attention_blocks.h"
+#include "attention_softmax.h"
 #include "cpu_backend.h"
 #include "scratch.h"
-#include "vector_math.h"
-#include "wide.h"
 
 namespace lathe {
 namespace {
 
-constexpr std::int64_t kKeys = 64;  // of a block
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // A block of queries on its way through the keys. max and sum are of the scores seen so far; out
@@ -32,57 +27,13 @@ struct KeyBlock {
   float *keys, *values;  // (kKeys, padded_head_size)
 };
 
-// The scores of a strip of queries with the keys of a block that they may see.
-struct ScoreStrip {
-  float scores[kKeys * kStrip];  // (keys, kStrip)
-  std::int64_t keys;
-  std::int64_t first_query;  // its place less that of the block's first key
-  float* max;                // (kStrip), in the block of queries
-  float* sum;                // (kStrip), the same
-  float rescale[kStrip];     // what sums under the max before must be multiplied by
-};
-
-// Scores of keys after their query become -infinity.
-void mask_later_keys(ScoreStrip& strip) {
-  for (std::int64_t k = std::max<std::int64_t>(strip.first_query + 1, 0); k < strip.keys; ++k) {
-    const std::int64_t later = std::min(k - strip.first_query, kStrip);
-    std::fill_n(strip.scores + k * kStrip, later, -kInfinity);
-  }
-}
-
-// Turns scores into exp(score - max) under the new max.
-LATHE_ALSO_AVX512 void update_softmax(ScoreStrip& strip) {
-  float new_max[kStrip], sum[kStrip] = {};
-  std::copy_n(strip.max, kStrip, new_max);
-  for (std::int64_t k = 0; k < strip.keys; ++k) {
-#pragma omp simd
-    for (std::int64_t q = 0; q < kStrip; ++q) {
-      const float score = strip.scores[k * kStrip + q];
-      new_max[q] = score > new_max[q] ? score : new_max[q];
-    }
-  }
-  for (std::int64_t k = 0; k < strip.keys; ++k) {
-#pragma omp simd
-    for (std::int64_t q = 0; q < kStrip; ++q) {
-      const float e = fast_exp(strip.scores[k * kStrip + q] - new_max[q]);
-      strip.scores[k * kStrip + q] = e;
-      sum[q] += e;
-    }
-  }
-#pragma omp simd
-  for (std::int64_t q = 0; q < kStrip; ++q) {
-    strip.rescale[q] = fast_exp(strip.max[q] - new_max[q]);
-    strip.sum[q] = strip.sum[q] * strip.rescale[q] + sum[q];
-    strip.max[q] = new_max[q];
-  }
-}
-
 // Lets queries [first, first + kStrip) of the block attend to the keys they may see.
 void attend(QueryBlock& q, const KeyBlock& k, std::int64_t first, std::int64_t head_size) {
   const std::int64_t padded = round_up(head_size, kColumnStep);
   ScoreStrip strip;
   strip.first_query = q.position + first - k.rows.begin;
   strip.keys = std::min(k.rows.count, strip.first_query + kStrip);
+  strip.scale = 1.0f;  // queries are scaled
   strip.max = q.max + first;
   strip.sum = q.sum + first;
   block_product({k.keys, padded, 1}, {q.queries + first * padded, kStrip}, {strip.scores, kStrip},
@@ -118,6 +69,9 @@ void finish(QueryBlock& q, std::int64_t padded, float* log_sum_exp) {
 
 template <class E>
 void attend_block(const HeadForward<E>& head, RowRange rows) {
+  if constexpr (std::is_same_v<E, Bf16>) {
+    if (multiplies_bf16(head.queries.size)) return attend_block_bf16(head, rows);
+  }
   const std::int64_t head_size = head.queries.size, padded = head.queries.padded_size();
   float* memory = ThreadScratch::floats(2 * (kQueries + kKeys) * padded);
   QueryBlock q{.rows = rows,

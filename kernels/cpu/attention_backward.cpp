@@ -211,7 +211,12 @@ void CpuBackend::execute(const AttentionBackward& op) {
       .B = op.out.size(0), .T = op.out.size(1), .C = op.out.size(2), .H = op.log_sum_exp.size(1)};
   with_compute_type(op.out.type(), [&]<class E>(std::type_identity<E>) {
     parallel_for(shape.B * shape.H, [&](std::int64_t task) {
-      HeadBackward<E>(op, shape, {.b = task / shape.H, .h = task % shape.H}).run();
+      const Head head{.b = task / shape.H, .h = task % shape.H};
+      if (std::is_same_v<E, Bf16> && multiplies_bf16(shape.head_size())) {
+        attention_backward_bf16(op, shape, head);
+      } else {
+        HeadBackward<E>(op, shape, head).run();
+      }
     });
   });
 }

@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "bf16_blocks.h"
 #include "block_product.h"
 #include "compute_type.h"
+#include "lathe/ops.h"
 
 namespace lathe {
 
@@ -95,6 +97,14 @@ void load_rows(const HeadRows<E>& from, RowRange rows, float scale, float* to) {
   }
   std::fill(to + rows.count * padded, to + rows.padded_count() * padded, 0.0f);
 }
+
+// Whether heads are multiplied in bf16 (attention_bf16.cpp, attention_backward_bf16.cpp) rather
+// than widened to fp32.
+inline bool multiplies_bf16(std::int64_t head_size) {
+  return head_size % kPanelDepth == 0 && best_bf16_instructions() != Bf16Instructions::none;
+}
+void attend_block_bf16(const HeadForward<Bf16>& head, RowRange rows);
+void attention_backward_bf16(const AttentionBackward& op, const AttentionShape& shape, Head head);
 
 // rows = scale * from (count, padded_size).
 template <class E>

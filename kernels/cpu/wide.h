@@ -1,10 +1,34 @@
-// Functions that are compiled twice, also for AVX-512, and chosen between when the program starts.
-// Only what works element by element: with wider vectors a sum over elements would have other bits.
-// Not with ThreadSanitizer, whose calls in what chooses come before it is ready.
+// Functions for processors with AVX-512, beside those for AVX2: chosen between when the program
+// runs. Only what works element by element: with wider vectors a sum over elements would have other
+// bits.
 #pragma once
 
+#if defined(__x86_64__)
+#define LATHE_AVX512 __attribute__((target("arch=x86-64-v4")))
+#else
+#define LATHE_AVX512
+#endif
+
+// Compiled twice by itself. Not with ThreadSanitizer, whose calls in what chooses come before it is
+// ready.
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #define LATHE_ALSO_AVX512 __attribute__((target_clones("arch=x86-64-v4", "default")))
 #else
 #define LATHE_ALSO_AVX512
 #endif
+
+namespace lathe {
+
+inline bool has_avx512() {
+#if defined(__x86_64__)
+  // The parts of x86-64-v4 (System V ABI): a name for the whole comes with g++ 13.
+  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512cd") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return has;
+#else
+  return false;
+#endif
+}
+
+}  // namespace lathe
