@@ -22,7 +22,7 @@ std::vector<float> whole_numbers(std::int64_t count, int start) {
 
 class MatmulTest : public testing::Test {
  protected:
-  static constexpr std::int64_t kM = 45, kN = 83, kK = 601;
+  std::int64_t M_ = 45, N_ = 83, K_ = 601;  // of a product
 
   // A factor of this shape whose stored matrix is transposed or not, and its values by place.
   struct Values {
@@ -36,15 +36,15 @@ class MatmulTest : public testing::Test {
 
   void expect_exact(Matmul& matmul, DType type, bool a_transposed, bool b_transposed,
                     TileShape shape) {
-    const Values a{whole_numbers(kM * kK, 1), a_transposed, kM, kK};
-    const Values b{whole_numbers(kK * kN, 5), b_transposed, kK, kN};
+    const Values a{whole_numbers(M_ * K_, 1), a_transposed, M_, K_};
+    const Values b{whole_numbers(K_ * N_, 5), b_transposed, K_, N_};
     const DeviceTensor a_matrix = store(type, a), b_matrix = store(type, b);
-    std::vector<float> expected(kM * kN);
-    for (std::int64_t i = 0; i < kM; ++i) {
-      for (std::int64_t j = 0; j < kN; ++j) {
+    std::vector<float> expected(M_ * N_);
+    for (std::int64_t i = 0; i < M_; ++i) {
+      for (std::int64_t j = 0; j < N_; ++j) {
         float sum = 0;
-        for (std::int64_t k = 0; k < kK; ++k) sum += a.at(i, k) * b.at(k, j);
-        expected[static_cast<std::size_t>(i * kN + j)] = sum;
+        for (std::int64_t k = 0; k < K_; ++k) sum += a.at(i, k) * b.at(k, j);
+        expected[static_cast<std::size_t>(i * N_ + j)] = sum;
       }
     }
     Product product{.a = {.matrix = a_matrix, .transposed = a_transposed},
@@ -57,7 +57,7 @@ class MatmulTest : public testing::Test {
     matmul.run(product, shape, [&](const Tile& tile) {
       for (std::int64_t r = 0; r < tile.rows; ++r) {
         for (std::int64_t c = 0; c < tile.columns; ++c) {
-          const auto place = static_cast<std::size_t>((tile.row + r) * kN + tile.column + c);
+          const auto place = static_cast<std::size_t>((tile.row + r) * N_ + tile.column + c);
           out[place] = tile.at(r)[c];
           ++visits[place];
         }
@@ -67,7 +67,7 @@ class MatmulTest : public testing::Test {
     for (const auto& count : visits) ASSERT_EQ(count, 1);
 
     // In place, and added to what is there.
-    const DeviceTensor c = zeros(*backend_, DType::fp32, {kM, kN});
+    const DeviceTensor c = zeros(*backend_, DType::fp32, {M_, N_});
     product.c = c;
     matmul.run(product, shape, [](const Tile&) {});
     EXPECT_EQ(to_floats(*backend_, c), expected);
@@ -78,7 +78,7 @@ class MatmulTest : public testing::Test {
   }
 
   void expect_exact_everywhere(Matmul& matmul, DType type) {
-    for (const TileShape& shape : {TileShape{7, 16}, TileShape{45, 83}, TileShape{16, 100}}) {
+    for (const TileShape& shape : {TileShape{7, 16}, TileShape{M_, N_}, TileShape{16, 112}}) {
       for (const bool a_transposed : {false, true}) {
         for (const bool b_transposed : {false, true}) {
           SCOPED_TRACE(testing::Message() << "tile " << shape.rows << "x" << shape.columns
@@ -116,6 +116,16 @@ TEST_F(MatmulTest, NativeBf16IsExactInWholeNumbers) {
     GTEST_SKIP() << "oneDNN has no bf16 products on this processor";
   ThreadTeam team(2);
   Matmul matmul(team, Bf16Products::native);
+  expect_exact_everywhere(matmul, DType::bf16);
+}
+
+TEST_F(MatmulTest, Bf16WithAmxIsExactInWholeNumbers) {
+  if (best_bf16_products() != Bf16Products::amx) GTEST_SKIP() << "this processor has no AMX";
+  ThreadTeam team(2);
+  Matmul matmul(team, Bf16Products::amx);
+  expect_exact_everywhere(matmul, DType::bf16);  // which goes to oneDNN
+  N_ = 96;
+  K_ = 608;
   expect_exact_everywhere(matmul, DType::bf16);
 }
 

@@ -6,6 +6,7 @@
 #include <dnnl.hpp>
 #include <limits>
 
+#include "bf16_blocks.h"
 #include "compute_type.h"
 #include "scratch.h"
 
@@ -29,8 +30,8 @@ class OneThreadEach {
   int before_;
 };
 
-// Columns of a and rows of b that are widened at a time: with tiles of the default size, both
-// blocks stay in a second-level cache of 1 MiB.
+// Columns of a and rows of b that are widened or packed at a time: with tiles of the default size,
+// both blocks stay in a second-level cache of 1 MiB.
 constexpr std::int64_t kDepthBlock = 256;
 
 // Kernels kept. A training run needs some tens; sampling meets a new length with every token.
@@ -68,6 +69,35 @@ Block widened(const Factor& factor, std::int64_t row, std::int64_t column, std::
   return {values, columns};
 }
 
+struct Place {
+  std::int64_t row, column;
+};
+
+Bf16Block bf16_block(const Factor& factor, Place place) {
+  const Block block = block_of(factor, place.row, place.column);
+  return {static_cast<const Bf16*>(block.data), block.stride};
+}
+
+// A rectangle of a left factor: where it lies or, from a transposed matrix, at `values`.
+Bf16Block left_block(const Factor& factor, Place place, MatrixSize size, Bf16* values) {
+  const Bf16Block block = bf16_block(factor, place);
+  if (!factor.transposed) return block;
+  transpose(block, {size.columns, size.rows}, values, size.columns);
+  return {values, size.columns};
+}
+
+// One of a right factor, in panels at `values`.
+Panels right_panels(const Factor& factor, Place place, MatrixSize size, Bf16* values) {
+  const Panels panels{values, size.rows};
+  const Bf16Block block = bf16_block(factor, place);
+  if (factor.transposed) {
+    pack_transposed(block, {size.columns, size.rows}, panels);
+  } else {
+    pack(block, size, panels);
+  }
+  return panels;
+}
+
 Tile tile_at(const Product& product, TileShape shape, std::int64_t down, std::int64_t across) {
   const std::int64_t row = down * shape.rows, column = across * shape.columns;
   const std::int64_t columns = std::min(shape.columns, product.columns() - column);
@@ -87,22 +117,36 @@ std::int64_t even_part(std::int64_t whole, std::int64_t most, std::int64_t unit)
   return std::min(whole, ceil_div(part, unit) * unit);
 }
 
+// What a tile takes for each element of a factor that it reads, in multiply-adds: fitted to times
+// of GPT-2's shapes. With AMX it is packing that counts.
+struct ReadingCosts {
+  double a, b;
+};
+
+ReadingCosts reading_costs(const Product& product) {
+  if (product.a.matrix.type() == DType::bf16 && best_bf16_products() == Bf16Products::amx) {
+    return {.a = product.a.transposed ? 170.0 : 10.0, .b = product.b.transposed ? 40.0 : 95.0};
+  }
+  return {.a = product.a.transposed ? 25.0 : 10.0, .b = product.b.transposed ? 25.0 : 10.0};
+}
+
 // Calls visit(shape, time) for the shapes in question, with the time that a model gives each. Unit:
-// one multiply-add. A tile takes as many as its volume, about 10 more for each element of a factor
-// that it reads, 25 if that is transposed, and a fixed amount to begin: fitted to times of GPT-2's
-// shapes. The tiles are shared by 2, 4 or 8 threads, which weigh alike.
+// one multiply-add. A tile takes as many as its volume, what it reads, and a fixed amount to begin.
+// The tiles are shared by 2, 4 or 8 threads, which weigh alike.
 template <class Visit>
 void visit_tile_shapes(const Product& product, const Visit& visit) {
   constexpr double kPerTile = 1e5;
-  const auto per_element = [](const Factor& factor) { return factor.transposed ? 25.0 : 10.0; };
+  constexpr std::int64_t kMostElements = 384 * 768;  // a tile and its factors stay in cache
+  const ReadingCosts costs = reading_costs(product);
   const std::int64_t M = product.rows(), N = product.columns(), K = product.depth();
-  for (const std::int64_t rows : {32, 64, 96, 128, 192, 256, 384}) {
+  for (const std::int64_t rows : {32, 64, 96, 128, 192, 256, 384, 512, 768}) {
     for (const std::int64_t columns : {64, 96, 128, 192, 256, 384, 512, 768}) {
+      if (rows * columns > kMostElements) continue;
       const TileShape shape{.rows = even_part(M, rows, 8), .columns = even_part(N, columns, 16)};
       const auto tiles = ceil_div(M, shape.rows) * ceil_div(N, shape.columns);
       const auto r = static_cast<double>(shape.rows), c = static_cast<double>(shape.columns);
-      const double per_depth = r * c + per_element(product.a) * r + per_element(product.b) * c;
-      const double tile_time = per_depth * static_cast<double>(K) + kPerTile;
+      const double tile_time =
+          (r * c + costs.a * r + costs.b * c) * static_cast<double>(K) + kPerTile;
       double time = 0;
       for (const std::int64_t threads : {2, 4, 8}) {
         time += static_cast<double>(threads * ceil_div(tiles, threads)) * tile_time;
@@ -148,9 +192,10 @@ struct Matmul::Kernel {
 };
 
 Bf16Products best_bf16_products() {
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::avx512_core_bf16:
-    case dnnl::cpu_isa::avx512_core_amx:
+  switch (best_bf16_instructions()) {
+    case Bf16Instructions::amx:
+      return Bf16Products::amx;
+    case Bf16Instructions::avx512:
       return Bf16Products::native;
     default:
       return Bf16Products::widened;
@@ -195,12 +240,22 @@ void Matmul::run(const Product& product, const Finish& finish) {
 }
 
 void Matmul::run(const Product& product, TileShape shape, const Finish& finish) {
-  const OneThreadEach one_thread_each;
-  prepare(product, shape);
   const std::int64_t down = ceil_div(product.rows(), shape.rows);
   const std::int64_t across = ceil_div(product.columns(), shape.columns);
+  if (uses_amx(product)) {
+    return team_.run(down * across, [&](std::int64_t i) {
+      finish(multiply_with_amx(product, tile_at(product, shape, i / across, i % across)));
+    });
+  }
+  const OneThreadEach one_thread_each;
+  prepare(product, shape);
   team_.run(down * across,
             [&](std::int64_t i) { finish(multiply(product, shape, i / across, i % across)); });
+}
+
+bool Matmul::uses_amx(const Product& product) const {
+  return product.a.matrix.type() == DType::bf16 && bf16_products_ == Bf16Products::amx &&
+         product.columns() % kPanelColumns == 0 && product.depth() % kPanelDepth == 0;
 }
 
 bool Matmul::widens(const Product& product) const {
@@ -280,6 +335,32 @@ Tile Matmul::multiply(const Product& product, TileShape shape, std::int64_t down
                  {DNNL_ARG_WEIGHTS, dnnl::memory(kernel.b, engine, b.data)},
                  {DNNL_ARG_DST, dnnl::memory(kernel.c, engine, tile.values)},
                  {DNNL_ARG_SCRATCHPAD, dnnl::memory(kernel.scratchpad, engine, scratchpad)}});
+  }
+  return tile;
+}
+
+Tile Matmul::multiply_with_amx(const Product& product, Tile tile) const {
+  const std::int64_t block = std::min(kDepthBlock, product.depth());
+  const std::int64_t tile_count = product.c.empty() ? line_up(tile.rows * tile.columns) : 0;
+  const std::int64_t a_count = product.a.transposed ? panels_size(block, tile.rows) / 2 : 0;
+  const std::int64_t b_count = panels_size(block, tile.columns) / 2;
+  float* scratch = ThreadScratch::floats(tile_count + a_count + b_count);
+  if (product.c.empty()) tile.values = scratch;
+  auto* a_values = reinterpret_cast<Bf16*>(scratch + tile_count);
+  auto* b_values = reinterpret_cast<Bf16*>(scratch + tile_count + a_count);
+
+  const Bf16Multiplier multiplier;
+  for (std::int64_t k = 0; k < product.depth(); k += block) {
+    const std::int64_t depth = std::min(block, product.depth() - k);
+    const OutBlock c{tile.values, tile.stride};
+    const BlockShape shape{.rows = tile.rows, .columns = tile.columns, .depth = depth};
+    const Bf16Block a = left_block(product.a, {tile.row, k}, {tile.rows, depth}, a_values);
+    const Panels b = right_panels(product.b, {k, tile.column}, {depth, tile.columns}, b_values);
+    if (k > 0 || product.accumulate) {
+      multiplier.add_product(a, b, c, shape);
+    } else {
+      multiplier.product(a, b, c, shape);
+    }
   }
   return tile;
 }

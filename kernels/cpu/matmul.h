@@ -56,10 +56,10 @@ TileShape default_tile_shape(const Product& product);
 // Shapes worth measuring, most promising first; default_tile_shape is the first.
 std::vector<TileShape> candidate_tile_shapes(const Product& product);
 
-// How bf16 factors are multiplied: by the processor's own bf16 instructions, or widened to fp32
-// block by block. oneDNN emulates the former where they are missing, four times slower than the
-// latter, and not at all without AVX-512.
-enum class Bf16Products { native, widened };
+// How bf16 factors are multiplied: block by block with AMX (bf16_blocks.h), where columns and depth
+// are multiples of what that asks for; by oneDNN; or widened to fp32 block by block, for oneDNN
+// emulates bf16 where the processor has none, four times slower, and not at all without AVX-512.
+enum class Bf16Products { amx, native, widened };
 Bf16Products best_bf16_products();
 bool can_multiply_bf16_natively();  // fast or not
 
@@ -84,11 +84,13 @@ class Matmul {
   struct Kernel;
 
   bool widens(const Product& product) const;
+  bool uses_amx(const Product& product) const;
   std::int64_t depth_block(const Product& product) const;
   KernelKey key(const Product& product, const Tile& tile, std::int64_t k) const;
   // Makes every kernel that the product's tiles need, while no other thread looks.
   void prepare(const Product& product, TileShape shape);
   Tile multiply(const Product& product, TileShape shape, std::int64_t down, std::int64_t across);
+  Tile multiply_with_amx(const Product& product, Tile tile) const;
 
   ThreadTeam& team_;
   Bf16Products bf16_products_;
