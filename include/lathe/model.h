@@ -22,7 +22,7 @@ struct ModelOptions {
   std::int64_t micro_batch;  // most sequences of one call, where each has seq_len positions
   std::int64_t seq_len;      // most positions of a sequence, at most the model's context
   DType precision;           // compute type: fp32 or bf16
-  Recompute recompute;       // block: keep only each block's input, run its forward again
+  Recompute recompute;       // block: keep only each block's input, make the rest again
   bool training;             // false: no gradients, no memory for them
   std::int64_t most_logits = std::int64_t{1} << 24;  // of one chunk of the head
 };
@@ -143,6 +143,7 @@ class Gpt2 {
   void run_micro_step(float loss_scale, bool accumulate, const BlockIsDone& block_is_done);
   void forward_blocks(const Past& past);
   void forward_block(std::size_t layer, const Past& past);
+  void make_activations(std::size_t layer, const Past& past);  // all that a block's backward reads
   void attend(std::size_t layer, const Past& past);
   std::vector<float> head_logits(std::int64_t begin, std::int64_t rows);
   void backward_block(std::size_t layer, bool accumulate);

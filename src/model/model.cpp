@@ -73,7 +73,7 @@ void Gpt2::run_micro_step(float loss_scale, bool accumulate, const BlockIsDone& 
   tell(static_cast<int>(L));
   for (std::size_t layer = L; layer-- > 0;) {
     // The last block's activations are still in the shared memory.
-    if (options_.recompute == Recompute::block && layer + 1 < L) forward_block(layer, {});
+    if (options_.recompute == Recompute::block && layer + 1 < L) make_activations(layer, {});
     backward_block(layer, accumulate);
     tell(static_cast<int>(layer));
   }
@@ -150,11 +150,23 @@ void Gpt2::attend(std::size_t layer, const Past& past) {
 }
 
 void Gpt2::forward_block(std::size_t layer, const Past& past) {
+  make_activations(layer, past);
+  const Backend::Layer in(backend_, layer);
+  const BlockParameters& p = values_.blocks[layer];
+  const BlockActivations& a = activations_.blocks[layer];
+  backend_.run(LinearForward{.out = activations_.residual[layer + 1],
+                             .pre_gelu = {},
+                             .x = a.gelu,
+                             .weight = p.mlp_proj.weight,
+                             .bias = p.mlp_proj.bias,
+                             .residual = a.middle});
+}
+
+void Gpt2::make_activations(std::size_t layer, const Past& past) {
   const Backend::Layer in(backend_, layer);
   const BlockParameters& p = values_.blocks[layer];
   const BlockActivations& a = activations_.blocks[layer];
   const Tensor x = activations_.residual[layer];
-  const Tensor out = activations_.residual[layer + 1];
   const std::int64_t N = x.size(0), C = config_.channels;
 
   backend_.run(LayerNormForward{.out = a.ln1,
@@ -188,12 +200,6 @@ void Gpt2::forward_block(std::size_t layer, const Past& past) {
                              .weight = p.fc.weight,
                              .bias = p.fc.bias,
                              .residual = {}});
-  backend_.run(LinearForward{.out = out,
-                             .pre_gelu = {},
-                             .x = a.gelu,
-                             .weight = p.mlp_proj.weight,
-                             .bias = p.mlp_proj.bias,
-                             .residual = a.middle});
 }
 
 void Gpt2::backward_block(std::size_t layer, bool accumulate) {
