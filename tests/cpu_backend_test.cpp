@@ -51,11 +51,11 @@ TEST(CpuBackend, SaysWhatItIs) {
 
 // Samples that are made together are those that are made alone: kernels/cpu/few_rows.h.
 TEST(CpuBackend, AFewRowsThroughALinearLayerDoNotChangeEachOther) {
-  constexpr std::int64_t I = 100, O = 67;
+  constexpr std::int64_t I = 100, O = 67, N = 8;
   const auto backend = make_cpu_backend(2);
   for (const DType type : {DType::fp32, DType::bf16}) {
     const DeviceTensor weight = to_device(*backend, type, {O, I}, normal_floats(O * I, 1));
-    const DeviceTensor x = to_device(*backend, type, {4, I}, normal_floats(4 * I, 2));
+    const DeviceTensor x = to_device(*backend, type, {N, I}, normal_floats(N * I, 2));
     const auto outputs = [&](std::int64_t first, std::int64_t rows) {
       const DeviceTensor out = zeros(*backend, type, {rows, O});
       backend->run(LinearForward{.out = out,
@@ -66,9 +66,9 @@ TEST(CpuBackend, AFewRowsThroughALinearLayerDoNotChangeEachOther) {
                                  .residual = {}});
       return to_floats(*backend, out);
     };
-    const std::vector<float> all = outputs(0, 4);
-    for (std::int64_t rows = 1; rows < 4; ++rows) {
-      for (std::int64_t first = 0; first + rows <= 4; ++first) {
+    const std::vector<float> all = outputs(0, N);
+    for (std::int64_t rows = 1; rows < N; ++rows) {
+      for (std::int64_t first = 0; first + rows <= N; ++first) {
         const auto begin = all.begin() + first * O;
         EXPECT_EQ(outputs(first, rows), std::vector<float>(begin, begin + rows * O)) << rows;
       }

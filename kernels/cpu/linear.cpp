@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "bf16_blocks.h"
 #include "compute_type.h"
 #include "cpu_backend.h"
 #include "few_rows.h"
@@ -63,31 +64,25 @@ LATHE_ALSO_AVX512 void finish_forward(const LinearForward& op, const Tile& tile)
 constexpr std::int64_t kFewRows = 8;
 constexpr std::int64_t kFewRowsColumns = 32;  // of out that one task makes
 
-// Columns of out from `first` on, for few rows: those of op.x in fp32.
-template <class T>
-void run_few_rows(const LinearForward& op, const DenseRows<float>& x, std::int64_t first) {
+// Columns of out from `first` on, for few rows: those of op.x, in fp32 or as they are.
+template <class T, class X>
+void run_few_rows(const LinearForward& op, const DenseRows<X>& x, std::int64_t first) {
   const Tile tile{.row = 0,
                   .column = first,
                   .rows = x.count,
                   .columns = std::min(kFewRowsColumns, op.weight.size(0) - first),
                   .values = ThreadScratch::floats(x.count * kFewRowsColumns),
                   .stride = kFewRowsColumns};
-  dot_products<T>(x, {op.weight.as<T>() + first * x.size, tile.columns, x.size},
-                  {tile.values, tile.stride});
+  dot_products(x, DenseRows<T>{op.weight.as<T>() + first * x.size, tile.columns, x.size},
+               {tile.values, tile.stride});
   finish_forward<T>(op, tile);
 }
 
-// The values of x in fp32: x itself, or `scratch`.
-template <class T>
-const float* as_floats(const Tensor& x, Scratch& scratch) {
-  if constexpr (std::is_same_v<T, float>) {
-    return x.as<float>();
-  } else {
-    float* const values = scratch.floats(x.count());
+const float* widened(const Tensor& x, Scratch& scratch) {
+  float* const values = scratch.floats(x.count());
 #pragma omp simd
-    for (std::int64_t i = 0; i < x.count(); ++i) values[i] = to_float(x.as<T>()[i]);
-    return values;
-  }
+  for (std::int64_t i = 0; i < x.count(); ++i) values[i] = to_float(x.as<Bf16>()[i]);
+  return values;
 }
 
 template <class T>
@@ -125,11 +120,15 @@ void add_up_columns(const LinearBackward& op, std::int64_t first) {
 
 void CpuBackend::execute(const LinearForward& op) {
   if (op.x.size(0) <= kFewRows) {
-    return with_compute_type(op.x.type(), [&]<class T>(std::type_identity<T>) {
-      const DenseRows<float> x{as_floats<T>(op.x, few_rows_), op.x.size(0), op.x.size(1)};
+    const auto run = [&]<class T, class X>(std::type_identity<T>, const X* x) {
+      const DenseRows<X> rows{x, op.x.size(0), op.x.size(1)};
       parallel_for(ceil_div(op.weight.size(0), kFewRowsColumns),
-                   [&](std::int64_t task) { run_few_rows<T>(op, x, task * kFewRowsColumns); });
-    });
+                   [&](std::int64_t task) { run_few_rows<T>(op, rows, task * kFewRowsColumns); });
+    };
+    if (op.x.type() == DType::fp32) return run(std::type_identity<float>{}, op.x.as<float>());
+    const std::type_identity<Bf16> bf16;
+    if (best_bf16_instructions() != Bf16Instructions::none) return run(bf16, op.x.as<Bf16>());
+    return run(bf16, widened(op.x, few_rows_));
   }
   const Product product{.a = {.matrix = op.x, .transposed = false},
                         .b = {.matrix = op.weight, .transposed = true},

@@ -1,0 +1,189 @@
+#include "few_rows.h"
+
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#else
+#include <cstdlib>
+#endif
+
+namespace lathe {
+namespace {
+
+// A tile is kLeft x kRight sums at once, in registers. `soon`: as many right rows that come next,
+// which are brought as far as the second-level cache: for what is to come into the first there are
+// too few places to wait in to hide the memory's latency.
+//
+// Its main loop is not one that may have no turn: with that, g++ 12 keeps the sums in memory beside
+// it.
+
+using Float8 = float __attribute__((vector_size(32)));
+
+inline Float8 load(const float* from) {
+  Float8 value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+inline Float8 load(const Bf16* from) {
+  float wide[8];
+  for (int i = 0; i < 8; ++i) wide[i] = to_float(from[i]);
+  return load(wide);
+}
+
+inline float sum(Float8 x) {
+  const auto halves =
+      __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
+  const auto pairs = halves + __builtin_shufflevector(halves, halves, 2, 3, 0, 1);
+  return pairs[0] + pairs[1];
+}
+
+#if defined(__x86_64__)
+inline float sum(const __m512& x) {
+  return sum(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7) +
+             __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#endif
+
+// Of what is left of two rows behind the last whole line.
+template <class X, class E>
+float rest(const X* left, const E* right, std::int64_t begin, std::int64_t end) {
+  float total = 0;
+  for (std::int64_t k = begin; k < end; ++k) total += to_float(left[k]) * to_float(right[k]);
+  return total;
+}
+
+template <int kLeft, int kRight, class E>
+void tile(const DenseRows<float>& left, const E* right, const E* soon, const SumsOfRows& sums) {
+  constexpr std::int64_t kLine = 64 / sizeof(E);
+  const std::int64_t size = left.size;
+  Float8 partial[kLeft][kRight] = {};
+  std::int64_t k = 0;
+  if (size >= kLine) {
+    do {
+#pragma GCC unroll 2
+      for (int j = 0; j < kRight; ++j) {
+        __builtin_prefetch(soon + kRight * k + j * kLine, /*rw=*/0, /*locality=*/2);
+      }
+#pragma GCC unroll 4
+      for (std::int64_t l = k; l < k + kLine; l += 8) {
+        Float8 factors[kRight];
+#pragma GCC unroll 2
+        for (int j = 0; j < kRight; ++j) factors[j] = load(right + j * size + l);
+#pragma GCC unroll 4
+        for (int i = 0; i < kLeft; ++i) {
+          const Float8 row = load(left.data + i * size + l);
+#pragma GCC unroll 2
+          for (int j = 0; j < kRight; ++j) partial[i][j] += row * factors[j];
+        }
+      }
+    } while ((k += kLine) + kLine <= size);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < kLeft; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kRight; ++j) {
+      *sums.from(i, j).data =
+          sum(partial[i][j]) + rest(left.data + i * size, right + j * size, k, size);
+    }
+  }
+}
+
+#if defined(__x86_64__)
+
+// An instruction takes a line of each row, and adds products of two of its values to 16 sums.
+template <int kLeft, int kRight>
+__attribute__((target("arch=x86-64-v4,avx512bf16"))) void tile(const DenseRows<Bf16>& left,
+                                                               const Bf16* right, const Bf16* soon,
+                                                               const SumsOfRows& sums) {
+  constexpr std::int64_t kLine = 32;
+  const std::int64_t size = left.size;
+  __m512 partial[kLeft][kRight] = {};
+  std::int64_t k = 0;
+  if (size >= kLine) {
+    do {
+      __m512bh factors[kRight];
+#pragma GCC unroll 2
+      for (int j = 0; j < kRight; ++j) {
+        __builtin_prefetch(soon + kRight * k + j * kLine, /*rw=*/0, /*locality=*/2);
+        factors[j] = (__m512bh)_mm512_loadu_si512(right + j * size + k);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < kLeft; ++i) {
+        const auto row = (__m512bh)_mm512_loadu_si512(left.data + i * size + k);
+#pragma GCC unroll 2
+        for (int j = 0; j < kRight; ++j) {
+          partial[i][j] = _mm512_dpbf16_ps(partial[i][j], row, factors[j]);
+        }
+      }
+    } while ((k += kLine) + kLine <= size);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kLeft; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kRight; ++j) {
+      *sums.from(i, j).data =
+          sum(partial[i][j]) + rest(left.data + i * size, right + j * size, k, size);
+    }
+  }
+}
+
+#else
+
+template <int kLeft, int kRight>
+void tile(const DenseRows<Bf16>&, const Bf16*, const Bf16*, const SumsOfRows&) {
+  std::abort();  // there are no such instructions
+}
+
+#endif
+
+// As many left rows at once as there are, up to kLeft; returns their number.
+template <int kLeft, int kRight, class X, class E>
+std::int64_t tile_of_rows(const DenseRows<X>& left, const E* right, const E* soon,
+                          const SumsOfRows& sums) {
+  if constexpr (kLeft > 1) {
+    if (left.count < kLeft) return tile_of_rows<kLeft - 1, kRight>(left, right, soon, sums);
+  }
+  tile<kLeft, kRight>(left, right, soon, sums);
+  return kLeft;
+}
+
+// All left rows with kRight right ones.
+template <int kRight, class X, class E>
+void strip(const DenseRows<X>& left, const E* right, const SumsOfRows& sums) {
+  constexpr int kLeft = sizeof(X) == sizeof(float) ? 4 : 8;  // AVX-512 has twice the registers
+  const E* soon = right + kRight * left.size;
+  for (std::int64_t i = 0; i < left.count; soon = right) {  // which is there by then
+    i += tile_of_rows<kLeft, kRight>(left.from(i), right, soon, sums.from(i, 0));
+  }
+}
+
+// A left row alone takes the right ones one by one, in the order that memory delivers fastest; with
+// more, a pair of them saves half of the loads.
+template <class X, class E>
+void all_strips(const DenseRows<X>& left, const DenseRows<E>& right, const SumsOfRows& sums) {
+  const std::int64_t pairs_end = left.count == 1 ? 0 : right.count / 2 * 2;
+  std::int64_t j = 0;
+  for (; j < pairs_end; j += 2) strip<2>(left, right.data + j * right.size, sums.from(0, j));
+  for (; j < right.count; ++j) strip<1>(left, right.data + j * right.size, sums.from(0, j));
+}
+
+}  // namespace
+
+void dot_products(const DenseRows<float>& left, const DenseRows<float>& right,
+                  const SumsOfRows& sums) {
+  all_strips(left, right, sums);
+}
+
+void dot_products(const DenseRows<float>& left, const DenseRows<Bf16>& right,
+                  const SumsOfRows& sums) {
+  all_strips(left, right, sums);
+}
+
+void dot_products(const DenseRows<Bf16>& left, const DenseRows<Bf16>& right,
+                  const SumsOfRows& sums) {
+  all_strips(left, right, sums);
+}
+
+}  // namespace lathe

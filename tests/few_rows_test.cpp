@@ -1,0 +1,65 @@
+// Products of a few rows, in every way that the processor has.
+#include "../kernels/cpu/few_rows.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "../kernels/cpu/bf16_blocks.h"
+
+namespace lathe::test {
+namespace {
+
+// Small whole numbers: every sum is exact in fp32, so every way to compute it gives the same bits.
+template <class E>
+std::vector<E> whole_numbers(std::int64_t count, int start) {
+  std::vector<E> values;
+  for (std::int64_t i = 0; i < count; ++i) {
+    values.push_back(from_float<E>(static_cast<float>((i * 7 + start) % 17 - 8)));
+  }
+  return values;
+}
+
+// Every tile: all numbers of left rows, an odd one of right rows, rows that end anywhere in a line.
+template <class X, class E>
+void expect_exact_for_all_sizes() {
+  constexpr std::int64_t kLeft = 9, kRight = 3, kMostSize = 100, kStride = 5;
+  constexpr float kUntouched = 0.5f;
+  for (std::int64_t size = 1; size <= kMostSize; ++size) {
+    const std::vector<X> left = whole_numbers<X>(kLeft * size, 1);
+    const std::vector<E> right = whole_numbers<E>(kRight * size, 5);
+    for (std::int64_t count = 1; count <= kLeft; ++count) {
+      std::vector<float> expected(kLeft * kStride, kUntouched), sums = expected;
+      for (std::int64_t i = 0; i < count; ++i) {
+        for (std::int64_t j = 0; j < kRight; ++j) {
+          float sum = 0;
+          for (std::int64_t k = 0; k < size; ++k) {
+            sum += to_float(left[static_cast<std::size_t>(i * size + k)]) *
+                   to_float(right[static_cast<std::size_t>(j * size + k)]);
+          }
+          expected[static_cast<std::size_t>(i * kStride + j)] = sum;
+        }
+      }
+      dot_products(DenseRows<X>{left.data(), count, size}, DenseRows<E>{right.data(), kRight, size},
+                   {sums.data(), kStride});
+      ASSERT_EQ(sums, expected) << count << " rows of " << size;
+    }
+  }
+}
+
+TEST(FewRows, Fp32IsExactInWholeNumbers) {
+  expect_exact_for_all_sizes<float, float>();
+}
+
+TEST(FewRows, WidenedBf16IsExactInWholeNumbers) {
+  expect_exact_for_all_sizes<float, Bf16>();
+}
+
+TEST(FewRows, NativeBf16IsExactInWholeNumbers) {
+  if (best_bf16_instructions() == Bf16Instructions::none)
+    GTEST_SKIP() << "this processor has no instructions for bf16";
+  expect_exact_for_all_sizes<Bf16, Bf16>();
+}
+
+}  // namespace
+}  // namespace lathe::test
