@@ -1,5 +1,6 @@
 #include "few_rows.h"
 
+#include <algorithm>
 #include <cstring>
 
 #if defined(__x86_64__)
@@ -11,11 +12,11 @@
 namespace lathe {
 namespace {
 
-// A tile is kLeft x kRight sums at once, in registers. `soon`: as many right rows that come next,
-// which are brought as far as the second-level cache: for what is to come into the first there are
-// too few places to wait in to hide the memory's latency.
+// A tile is kLeft x kRight sums at once, in registers. `soon`: as much memory as that of the right
+// rows, which comes to be needed later. It is brought as far as the second-level cache: for what is
+// to come into the first there are too few places to wait in to hide the memory's latency.
 //
-// Its main loop is not one that may have no turn: with that, g++ 12 keeps the sums in memory beside
+// The main loop is not one that may have no turn: with that, g++ 12 keeps the sums in memory beside
 // it.
 
 using Float8 = float __attribute__((vector_size(32)));
@@ -151,22 +152,32 @@ std::int64_t tile_of_rows(const DenseRows<X>& left, const E* right, const E* soo
 
 // All left rows with kRight right ones.
 template <int kRight, class X, class E>
-void strip(const DenseRows<X>& left, const E* right, const SumsOfRows& sums) {
+void strip(const DenseRows<X>& left, const E* right, const E* soon, const SumsOfRows& sums) {
   constexpr int kLeft = sizeof(X) == sizeof(float) ? 4 : 8;  // AVX-512 has twice the registers
-  const E* soon = right + kRight * left.size;
-  for (std::int64_t i = 0; i < left.count; soon = right) {  // which is there by then
+  for (std::int64_t i = 0; i < left.count; soon = right) {   // which is there by then
     i += tile_of_rows<kLeft, kRight>(left.from(i), right, soon, sums.from(i, 0));
   }
+}
+
+// Strips from right row j on, as long as they are whole; returns the row behind them.
+template <int kRight, class X, class E>
+std::int64_t strips(const DenseRows<X>& left, const DenseRows<E>& right, const SumsOfRows& sums,
+                    std::int64_t j) {
+  constexpr std::int64_t kAhead = 8192 / sizeof(E);  // far enough for any memory's latency
+  const E* last = right.from(right.count - kRight).data;
+  for (; j + kRight <= right.count; j += kRight) {
+    const E* rows = right.from(j).data;
+    strip<kRight>(left, rows, std::min(rows + kAhead, last), sums.from(0, j));
+  }
+  return j;
 }
 
 // A left row alone takes the right ones one by one, in the order that memory delivers fastest; with
 // more, a pair of them saves half of the loads.
 template <class X, class E>
 void all_strips(const DenseRows<X>& left, const DenseRows<E>& right, const SumsOfRows& sums) {
-  const std::int64_t pairs_end = left.count == 1 ? 0 : right.count / 2 * 2;
-  std::int64_t j = 0;
-  for (; j < pairs_end; j += 2) strip<2>(left, right.data + j * right.size, sums.from(0, j));
-  for (; j < right.count; ++j) strip<1>(left, right.data + j * right.size, sums.from(0, j));
+  const std::int64_t begin = left.count == 1 ? 0 : strips<2>(left, right, sums, 0);
+  strips<1>(left, right, sums, begin);
 }
 
 }  // namespace

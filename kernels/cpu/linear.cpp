@@ -62,19 +62,24 @@ LATHE_ALSO_AVX512 void finish_forward(const LinearForward& op, const Tile& tile)
 // Up to here a forward pass is bound by reading the weight, or nearly. As many as there are samples
 // side by side (lathe/sample.h).
 constexpr std::int64_t kFewRows = 8;
-constexpr std::int64_t kFewRowsColumns = 32;  // of out that one task makes
 
-// Columns of out from `first` on, for few rows: those of op.x, in fp32 or as they are.
-template <class T, class X>
-void run_few_rows(const LinearForward& op, const DenseRows<X>& x, std::int64_t first) {
+// Columns of out that one task makes: long runs of memory, and some for every thread. (Each sum is
+// the same wherever it is made.)
+std::int64_t few_rows_columns(std::int64_t columns, std::int64_t threads) {
+  return std::clamp<std::int64_t>(columns / (4 * threads), 32, 128);
+}
+
+// Columns of out from `first` on.
+template <class X, class T>
+void run_few_rows(const LinearForward& op, const DenseRows<X>& x, const DenseRows<T>& weight,
+                  std::int64_t first) {
   const Tile tile{.row = 0,
                   .column = first,
                   .rows = x.count,
-                  .columns = std::min(kFewRowsColumns, op.weight.size(0) - first),
-                  .values = ThreadScratch::floats(x.count * kFewRowsColumns),
-                  .stride = kFewRowsColumns};
-  dot_products(x, DenseRows<T>{op.weight.as<T>() + first * x.size, tile.columns, x.size},
-               {tile.values, tile.stride});
+                  .columns = weight.count,
+                  .values = ThreadScratch::floats(x.count * weight.count),
+                  .stride = weight.count};
+  dot_products(x, weight, {tile.values, tile.stride});
   finish_forward<T>(op, tile);
 }
 
@@ -120,15 +125,21 @@ void add_up_columns(const LinearBackward& op, std::int64_t first) {
 
 void CpuBackend::execute(const LinearForward& op) {
   if (op.x.size(0) <= kFewRows) {
-    const auto run = [&]<class T, class X>(std::type_identity<T>, const X* x) {
-      const DenseRows<X> rows{x, op.x.size(0), op.x.size(1)};
-      parallel_for(ceil_div(op.weight.size(0), kFewRowsColumns),
-                   [&](std::int64_t task) { run_few_rows<T>(op, rows, task * kFewRowsColumns); });
+    const std::int64_t I = op.x.size(1), O = op.weight.size(0);
+    const std::int64_t columns = few_rows_columns(O, threads());
+    const auto run = [&]<class X, class T>(const X* x, const T* weight) {
+      parallel_for(ceil_div(O, columns), [&](std::int64_t task) {
+        const std::int64_t first = task * columns;
+        run_few_rows<X, T>(op, {x, op.x.size(0), I},
+                           {weight + first * I, std::min(columns, O - first), I}, first);
+      });
     };
-    if (op.x.type() == DType::fp32) return run(std::type_identity<float>{}, op.x.as<float>());
-    const std::type_identity<Bf16> bf16;
-    if (best_bf16_instructions() != Bf16Instructions::none) return run(bf16, op.x.as<Bf16>());
-    return run(bf16, widened(op.x, few_rows_));
+    const Tensor &x = op.x, &weight = op.weight;
+    if (x.type() == DType::fp32) return run(x.as<float>(), weight.as<float>());
+    if (best_bf16_instructions() != Bf16Instructions::none) {
+      return run(x.as<Bf16>(), weight.as<Bf16>());
+    }
+    return run(widened(x, few_rows_), weight.as<Bf16>());
   }
   const Product product{.a = {.matrix = op.x, .transposed = false},
                         .b = {.matrix = op.weight, .transposed = true},
