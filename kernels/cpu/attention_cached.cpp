@@ -7,6 +7,7 @@
 
 #include "attention_blocks.h"
 #include "cpu_backend.h"
+#include "few_rows.h"
 #include "scratch.h"
 #include "vector_math.h"
 
@@ -31,12 +32,14 @@ void append(const HeadRows<E>& to, std::int64_t begin, const HeadRows<E>& from,
   }
 }
 
+// Asks for rows of a head, as far as there are `count`: each alone would wait for the memory.
 template <class E>
-float dot(const float* query, const E* key, std::int64_t size) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (std::int64_t d = 0; d < size; ++d) sum += query[d] * to_float(key[d]);
-  return sum;
+void prefetch(const HeadRows<E>& rows, std::int64_t begin, std::int64_t end, std::int64_t count) {
+  constexpr std::int64_t kLine = 64 / sizeof(E);
+  const E* last = rows.row(std::min(end, count));
+  for (const E* line = rows.row(begin); line < last; line += kLine) {
+    __builtin_prefetch(line, /*rw=*/0, /*locality=*/2);
+  }
 }
 
 // Scores of `count` keys become exp(score - highest score); returns their sum.
@@ -52,6 +55,43 @@ float to_weights(float* scores, std::int64_t count) {
   return sum;
 }
 
+// Scores of a query and `count` keys. Of the keys some are asked for ahead, and of the values all,
+// which are needed next.
+template <class E>
+void make_scores(const HeadForward<E>& head, const float* query, std::int64_t count,
+                 float* scores) {
+  constexpr std::int64_t kBlock = 16, kAhead = 4 * kBlock;
+  const std::int64_t D = head.keys.size;
+  prefetch(head.keys, 0, kAhead, count);
+  for (std::int64_t k = 0; k < count; k += kBlock) {
+    prefetch(head.keys, k + kAhead, k + kAhead + kBlock, count);
+    prefetch(head.values, k, k + kBlock, count);
+    const std::int64_t keys = std::min(kBlock, count - k);
+    dot_products({query, 1, D}, DenseRows<E>{head.keys.row(k), keys, D}, {scores + k, keys});
+  }
+}
+
+// out += the sum of `count` rows, each times its weight. Four at a time: out is loaded and stored
+// once for them.
+template <class E>
+void add_rows(const HeadRows<E>& rows, const float* weights, std::int64_t count, float* out) {
+  std::int64_t k = 0;
+  for (; k + 4 <= count; k += 4) {
+    const E *a = rows.row(k), *b = rows.row(k + 1), *c = rows.row(k + 2), *d = rows.row(k + 3);
+    const float* w = weights + k;
+#pragma omp simd
+    for (std::int64_t i = 0; i < rows.size; ++i) {
+      out[i] = out[i] + w[0] * to_float(a[i]) + w[1] * to_float(b[i]) + w[2] * to_float(c[i]) +
+               w[3] * to_float(d[i]);
+    }
+  }
+  for (; k < count; ++k) {
+    const E* row = rows.row(k);
+#pragma omp simd
+    for (std::int64_t i = 0; i < rows.size; ++i) out[i] += weights[k] * to_float(row[i]);
+  }
+}
+
 // Lets one query attend. `most_keys` is the size of the cache: scratch of the same size in every
 // step is allocated once.
 template <class E>
@@ -62,15 +102,10 @@ void attend_query(const HeadForward<E>& head, std::int64_t row, std::int64_t mos
   float* weights = out + D;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   for (std::int64_t d = 0; d < D; ++d) query[d] = scale * to_float(head.queries.row(row)[d]);
-  for (std::int64_t k = 0; k < count; ++k) weights[k] = dot(query, head.keys.row(k), D);
+  make_scores(head, query, count, weights);
   const float factor = 1.0f / to_weights(weights, count);
   std::fill_n(out, D, 0.0f);
-  for (std::int64_t k = 0; k < count; ++k) {
-    const E* value = head.values.row(k);
-    const float weight = weights[k];
-#pragma omp simd
-    for (std::int64_t d = 0; d < D; ++d) out[d] += weight * to_float(value[d]);
-  }
+  add_rows(head.values, weights, count, out);
   for (std::int64_t d = 0; d < D; ++d) head.out.row(row)[d] = from_float<E>(factor * out[d]);
 }
 
