@@ -105,6 +105,17 @@ TEST(Sampler, TemperatureZeroTakesTheLikeliestAndTheFirstOfEquals) {
   EXPECT_EQ(Sampler({.temperature = 0}).draw(std::vector<float>{1, 3, 3, 2}, 0.999), 1);
 }
 
+// Vectors of tokens are looked at together, and parts of those.
+TEST(Sampler, FindsTheFirstOfTheLikeliestAndEveryNanAmongManyTokens) {
+  for (const std::size_t place : {0, 15, 16, 1007, 1023, 1024, 2050, 2999}) {
+    std::vector<float> logits(3000, -1.0f);
+    logits[place] = logits.back() = -0.5f;
+    EXPECT_EQ(Sampler({.temperature = 0}).draw(logits, 0), static_cast<std::int32_t>(place));
+    logits[place] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_NE(test::error_of([&] { Sampler({.temperature = 0}).draw(logits, 0); }), "") << place;
+  }
+}
+
 TEST(Sampler, TheEdgesStayInside) {
   const double last = std::nextafter(1.0, 0.0);
   const float infinity = std::numeric_limits<float>::infinity();

@@ -1,7 +1,9 @@
 #include "lathe/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "lathe/error.h"
@@ -21,15 +23,42 @@ auto likelier_by(std::span<const float> logits) {
   };
 }
 
+// Lane by lane, as compilers make vectors of it; NaN is passed over.
+float largest_of(std::span<const float> logits) {
+  constexpr std::size_t kLanes = 16;
+  std::array<float, kLanes> lanes;
+  lanes.fill(-std::numeric_limits<float>::infinity());
+  const auto larger = [](float a, float b) { return b > a ? b : a; };
+  const std::size_t whole = logits.size() / kLanes * kLanes;
+  for (std::size_t i = 0; i < whole; i += kLanes) {
+    for (std::size_t k = 0; k < kLanes; ++k) lanes[k] = larger(lanes[k], logits[i + k]);
+  }
+  float largest = lanes[0];
+  for (const float x : lanes) largest = larger(largest, x);
+  for (const float x : logits.subspan(whole)) largest = larger(largest, x);
+  return largest;
+}
+
 // The first of the largest. -infinity is a logit: that of a token which never comes.
 std::int32_t likeliest(std::span<const float> logits) {
-  const bool has_nan = std::ranges::any_of(logits, [](float x) { return std::isnan(x); });
-  const auto largest = std::ranges::max_element(logits);
-  if (has_nan || !std::isfinite(*largest)) {
+  constexpr std::size_t kPart = 1024;  // only the one that has it is searched
+  std::size_t begin = 0;
+  float largest = -std::numeric_limits<float>::infinity();
+  for (std::size_t i = 0; i < logits.size(); i += kPart) {
+    const float x = largest_of(logits.subspan(i, std::min(kPart, logits.size() - i)));
+    if (x > largest) {
+      largest = x;
+      begin = i;
+    }
+  }
+  const bool has_nan = std::ranges::count_if(logits, [](float x) { return std::isnan(x); }) > 0;
+  if (has_nan || !std::isfinite(largest)) {
     throw Error(ExitCode::diverged,
                 "the model's logits are not numbers: its parameters are damaged or have diverged");
   }
-  return static_cast<std::int32_t>(largest - logits.begin());
+  const auto place = std::ranges::find(logits.subspan(begin), largest);
+  return static_cast<std::int32_t>(begin) +
+         static_cast<std::int32_t>(place - logits.subspan(begin).begin());
 }
 
 }  // namespace
