@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <dnnl.hpp>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -12,40 +13,39 @@
 namespace lathe {
 namespace {
 
-// A tile is kLeft x kRight sums at once, in registers. `soon`: as much memory as that of the right
-// rows, which comes to be needed later. It is brought as far as the second-level cache: for what is
-// to come into the first there are too few places to wait in to hide the memory's latency.
-//
-// The main loop is not one that may have no turn: with that, g++ 12 keeps the sums in memory beside
-// it.
-
+// Products of fp32 go into 16 sums, those of element k into number k mod 16: two vectors of AVX2,
+// or one of AVX-512, with the same bits.
 using Float8 = float __attribute__((vector_size(32)));
+using Float16 = float __attribute__((vector_size(64)));
 
-inline Float8 load(const float* from) {
-  Float8 value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
+template <class V>
+void load(const float* from, V& to) {
+  std::memcpy(&to, from, sizeof(V));
 }
 
-inline Float8 load(const Bf16* from) {
-  float wide[8];
-  for (int i = 0; i < 8; ++i) wide[i] = to_float(from[i]);
-  return load(wide);
+template <class V>
+void load(const Bf16* from, V& to) {
+  constexpr int kLanes = sizeof(V) / sizeof(float);
+  float wide[kLanes];
+  for (int i = 0; i < kLanes; ++i) wide[i] = to_float(from[i]);
+  load(wide, to);
 }
 
-inline float sum(Float8 x) {
+inline float sum(const Float8& x) {
   const auto halves =
       __builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7);
   const auto pairs = halves + __builtin_shufflevector(halves, halves, 2, 3, 0, 1);
   return pairs[0] + pairs[1];
 }
 
-#if defined(__x86_64__)
-inline float sum(const __m512& x) {
-  return sum(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7) +
-             __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));
+inline float sum(const Float8 (&x)[2]) {
+  return sum(x[0] + x[1]);
 }
-#endif
+
+inline float sum(const Float16 (&x)[1]) {
+  return sum(__builtin_shufflevector(x[0], x[0], 0, 1, 2, 3, 4, 5, 6, 7) +
+             __builtin_shufflevector(x[0], x[0], 8, 9, 10, 11, 12, 13, 14, 15));
+}
 
 // Of what is left of two rows behind the last whole line.
 template <class X, class E>
@@ -55,11 +55,19 @@ float rest(const X* left, const E* right, std::int64_t begin, std::int64_t end) 
   return total;
 }
 
-template <int kLeft, int kRight, class E>
+// A tile is kLeft x kRight dot products at once, in registers. `soon`: as much memory as that of
+// the right rows, which comes to be needed later. It is brought as far as the second-level cache:
+// for what is to come into the first there are too few places to wait in to hide the memory's
+// latency.
+//
+// The main loop is not one that may have no turn: with that, g++ 12 keeps the sums in memory beside
+// it.
+template <class V, int kLeft, int kRight, class E>
 void tile(const DenseRows<float>& left, const E* right, const E* soon, const SumsOfRows& sums) {
-  constexpr std::int64_t kLine = 64 / sizeof(E);
+  constexpr std::int64_t kLine = 64 / sizeof(E), kLanes = sizeof(V) / sizeof(float);
+  constexpr int kVectors = 16 / kLanes;
   const std::int64_t size = left.size;
-  Float8 partial[kLeft][kRight] = {};
+  V partial[kLeft][kRight][kVectors] = {};
   std::int64_t k = 0;
   if (size >= kLine) {
     do {
@@ -68,20 +76,22 @@ void tile(const DenseRows<float>& left, const E* right, const E* soon, const Sum
         __builtin_prefetch(soon + kRight * k + j * kLine, /*rw=*/0, /*locality=*/2);
       }
 #pragma GCC unroll 4
-      for (std::int64_t l = k; l < k + kLine; l += 8) {
-        Float8 factors[kRight];
+      for (int v = 0; v < kLine / kLanes; ++v) {
+        const std::int64_t l = k + v * kLanes;
+        V factors[kRight];
 #pragma GCC unroll 2
-        for (int j = 0; j < kRight; ++j) factors[j] = load(right + j * size + l);
-#pragma GCC unroll 4
+        for (int j = 0; j < kRight; ++j) load(right + j * size + l, factors[j]);
+#pragma GCC unroll 8
         for (int i = 0; i < kLeft; ++i) {
-          const Float8 row = load(left.data + i * size + l);
+          V row;
+          load(left.data + i * size + l, row);
 #pragma GCC unroll 2
-          for (int j = 0; j < kRight; ++j) partial[i][j] += row * factors[j];
+          for (int j = 0; j < kRight; ++j) partial[i][j][v % kVectors] += row * factors[j];
         }
       }
     } while ((k += kLine) + kLine <= size);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int i = 0; i < kLeft; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < kRight; ++j) {
@@ -93,14 +103,15 @@ void tile(const DenseRows<float>& left, const E* right, const E* soon, const Sum
 
 #if defined(__x86_64__)
 
-// An instruction takes a line of each row, and adds products of two of its values to 16 sums.
-template <int kLeft, int kRight>
+// An instruction takes a line of each row, and adds products of two of its elements to each of 16
+// sums.
+template <class V, int kLeft, int kRight>
 __attribute__((target("arch=x86-64-v4,avx512bf16"))) void tile(const DenseRows<Bf16>& left,
                                                                const Bf16* right, const Bf16* soon,
                                                                const SumsOfRows& sums) {
   constexpr std::int64_t kLine = 32;
   const std::int64_t size = left.size;
-  __m512 partial[kLeft][kRight] = {};
+  V partial[kLeft][kRight][1] = {};
   std::int64_t k = 0;
   if (size >= kLine) {
     do {
@@ -115,7 +126,7 @@ __attribute__((target("arch=x86-64-v4,avx512bf16"))) void tile(const DenseRows<B
         const auto row = (__m512bh)_mm512_loadu_si512(left.data + i * size + k);
 #pragma GCC unroll 2
         for (int j = 0; j < kRight; ++j) {
-          partial[i][j] = _mm512_dpbf16_ps(partial[i][j], row, factors[j]);
+          partial[i][j][0] = _mm512_dpbf16_ps(partial[i][j][0], row, factors[j]);
         }
       }
     } while ((k += kLine) + kLine <= size);
@@ -132,7 +143,7 @@ __attribute__((target("arch=x86-64-v4,avx512bf16"))) void tile(const DenseRows<B
 
 #else
 
-template <int kLeft, int kRight>
+template <class V, int kLeft, int kRight>
 void tile(const DenseRows<Bf16>&, const Bf16*, const Bf16*, const SumsOfRows&) {
   std::abort();  // there are no such instructions
 }
@@ -140,61 +151,87 @@ void tile(const DenseRows<Bf16>&, const Bf16*, const Bf16*, const SumsOfRows&) {
 #endif
 
 // As many left rows at once as there are, up to kLeft; returns their number.
-template <int kLeft, int kRight, class X, class E>
+template <class V, int kLeft, int kRight, class X, class E>
 std::int64_t tile_of_rows(const DenseRows<X>& left, const E* right, const E* soon,
                           const SumsOfRows& sums) {
   if constexpr (kLeft > 1) {
-    if (left.count < kLeft) return tile_of_rows<kLeft - 1, kRight>(left, right, soon, sums);
+    if (left.count < kLeft) return tile_of_rows<V, kLeft - 1, kRight>(left, right, soon, sums);
   }
-  tile<kLeft, kRight>(left, right, soon, sums);
+  tile<V, kLeft, kRight>(left, right, soon, sums);
   return kLeft;
 }
 
 // All left rows with kRight right ones.
-template <int kRight, class X, class E>
+template <class V, int kRight, class X, class E>
 void strip(const DenseRows<X>& left, const E* right, const E* soon, const SumsOfRows& sums) {
-  constexpr int kLeft = sizeof(X) == sizeof(float) ? 4 : 8;  // AVX-512 has twice the registers
-  for (std::int64_t i = 0; i < left.count; soon = right) {   // which is there by then
-    i += tile_of_rows<kLeft, kRight>(left.from(i), right, soon, sums.from(i, 0));
+  constexpr int kLeft = sizeof(V) == sizeof(Float8) ? 3 : 8;  // as 16 or 32 registers have room for
+  for (std::int64_t i = 0; i < left.count; soon = right) {    // which is there by then
+    i += tile_of_rows<V, kLeft, kRight>(left.from(i), right, soon, sums.from(i, 0));
   }
 }
 
 // Strips from right row j on, as long as they are whole; returns the row behind them.
-template <int kRight, class X, class E>
+template <class V, int kRight, class X, class E>
 std::int64_t strips(const DenseRows<X>& left, const DenseRows<E>& right, const SumsOfRows& sums,
                     std::int64_t j) {
   constexpr std::int64_t kAhead = 8192 / sizeof(E);  // far enough for any memory's latency
   const E* last = right.from(right.count - kRight).data;
   for (; j + kRight <= right.count; j += kRight) {
     const E* rows = right.from(j).data;
-    strip<kRight>(left, rows, std::min(rows + kAhead, last), sums.from(0, j));
+    strip<V, kRight>(left, rows, std::min(rows + kAhead, last), sums.from(0, j));
   }
   return j;
 }
 
 // A left row alone takes the right ones one by one, in the order that memory delivers fastest; with
 // more, a pair of them saves half of the loads.
-template <class X, class E>
+template <class V, class X, class E>
 void all_strips(const DenseRows<X>& left, const DenseRows<E>& right, const SumsOfRows& sums) {
-  const std::int64_t begin = left.count == 1 ? 0 : strips<2>(left, right, sums, 0);
-  strips<1>(left, right, sums, begin);
+  const std::int64_t begin = left.count == 1 ? 0 : strips<V, 2>(left, right, sums, 0);
+  strips<V, 1>(left, right, sums, begin);
+}
+
+#if defined(__x86_64__)
+
+// Everything goes into this function, and with it is compiled for AVX-512.
+template <class E>
+__attribute__((target("arch=x86-64-v4"), flatten)) void all_strips_avx512(
+    const DenseRows<float>& left, const DenseRows<E>& right, const SumsOfRows& sums) {
+  all_strips<Float16>(left, right, sums);
+}
+
+#else
+
+template <class E>
+void all_strips_avx512(const DenseRows<float>&, const DenseRows<E>&, const SumsOfRows&) {
+  std::abort();
+}
+
+#endif
+
+template <class E>
+void widest_strips(const DenseRows<float>& left, const DenseRows<E>& right,
+                   const SumsOfRows& sums) {
+  static const bool has_avx512 = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
+  if (has_avx512) return all_strips_avx512(left, right, sums);
+  all_strips<Float8>(left, right, sums);
 }
 
 }  // namespace
 
 void dot_products(const DenseRows<float>& left, const DenseRows<float>& right,
                   const SumsOfRows& sums) {
-  all_strips(left, right, sums);
+  widest_strips(left, right, sums);
 }
 
 void dot_products(const DenseRows<float>& left, const DenseRows<Bf16>& right,
                   const SumsOfRows& sums) {
-  all_strips(left, right, sums);
+  widest_strips(left, right, sums);
 }
 
 void dot_products(const DenseRows<Bf16>& left, const DenseRows<Bf16>& right,
                   const SumsOfRows& sums) {
-  all_strips(left, right, sums);
+  all_strips<Float16>(left, right, sums);
 }
 
 }  // namespace lathe
