@@ -4,6 +4,8 @@
 #include <cstring>
 #include <dnnl.hpp>
 
+#include "wide.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #else
@@ -191,29 +193,21 @@ void all_strips(const DenseRows<X>& left, const DenseRows<E>& right, const SumsO
   strips<V, 1>(left, right, sums, begin);
 }
 
-#if defined(__x86_64__)
-
 // Everything goes into this function, and with it is compiled for AVX-512.
 template <class E>
-__attribute__((target("arch=x86-64-v4"), flatten)) void all_strips_avx512(
-    const DenseRows<float>& left, const DenseRows<E>& right, const SumsOfRows& sums) {
+LATHE_AVX512 __attribute__((flatten)) void all_strips_avx512(const DenseRows<float>& left,
+                                                             const DenseRows<E>& right,
+                                                             const SumsOfRows& sums) {
   all_strips<Float16>(left, right, sums);
 }
-
-#else
-
-template <class E>
-void all_strips_avx512(const DenseRows<float>&, const DenseRows<E>&, const SumsOfRows&) {
-  std::abort();
-}
-
-#endif
 
 template <class E>
 void widest_strips(const DenseRows<float>& left, const DenseRows<E>& right,
                    const SumsOfRows& sums) {
-  static const bool has_avx512 = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
-  if (has_avx512) return all_strips_avx512(left, right, sums);
+  // ONEDNN_MAX_CPU_ISA counts here too, for a test of both.
+  static const bool uses_avx512 =
+      has_avx512() && dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
+  if (uses_avx512) return all_strips_avx512(left, right, sums);
   all_strips<Float8>(left, right, sums);
 }
 
