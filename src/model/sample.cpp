@@ -45,8 +45,7 @@ class Group {
   // Lets the model see the tokens drawn. Samples that have ended go along.
   void advance() {
     const bool is_full = tokens_.front().size() == positions();
-    logits_.clear();
-    if (!is_full) add_logits(decoder_.append(next_));
+    logits_ = is_full ? std::vector<float>() : decoder_.append(next_);
     for (std::size_t s = 0; s < tokens_.size(); ++s) {
       std::vector<std::int32_t>& tokens = tokens_[s];
       if (is_full) tokens.erase(tokens.begin(), tokens.end() - half());
