@@ -16,7 +16,7 @@ class Training:
     seq_len: int
     parts: int
     steps_of_part: int = 1
-    recompute: bool = False  # Lathe by --recompute block; PyTorch with and without
+    recompute: bool = False  # of blocks, by both
     compiled: bool = True    # PyTorch with and without torch.compile; else without
 
     def steps(self):

@@ -1,6 +1,5 @@
 """Both sides in turns: each round runs Lathe, then PyTorch in each of its settings that is in question."""
 import dataclasses
-import itertools
 import json
 import statistics
 import subprocess
@@ -58,8 +57,7 @@ class PyTorch:
 
 def settings_of(case):
     compiled = (False, True) if getattr(case, "compiled", False) else (False,)
-    recomputed = (False, True) if getattr(case, "recompute", False) else (False,)
-    return [Setting(*both) for both in itertools.product(compiled, recomputed)]
+    return [Setting(way, recomputed=getattr(case, "recompute", False)) for way in compiled]
 
 
 def measured(case, watched, tokens_of):
