@@ -41,7 +41,7 @@ void for_each_piece(const InputFile& file, std::uint64_t offset, const Visit& vi
 
 // Documents of a shard, each behind an end-of-text token, seen token by token. The last one is as
 // long as this shard has it.
-class Documents {
+class ShardDocuments {
  public:
   void add(std::uint16_t token) {
     if (token != kGpt2EndOfText) {
@@ -95,7 +95,7 @@ Facts describe_tokens(const fs::path& path, DataFormat format) {
   std::vector<std::uint16_t> first;
   std::uint16_t min = std::numeric_limits<std::uint16_t>::max(), max = 0;
   std::int64_t beyond_gpt2 = 0;
-  Documents documents;
+  ShardDocuments documents;
   const std::uint64_t offset = format == DataFormat::llmc ? std::uint64_t{ShardHeader::kBytes} : 0;
   for_each_piece(file, offset, [&](std::span<const std::byte> bytes) {
     for (std::size_t at = 0; at + 2 <= bytes.size(); at += 2) {

@@ -14,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Without links, "." and a last slash, whether it is there or not.
-fs::path real_path(const fs::path& path) {
+fs::path settled_path(const fs::path& path) {
   std::error_code ignored;
   const fs::path real = fs::weakly_canonical(fs::absolute(path), ignored);
   return real.has_filename() ? real : real.parent_path();
@@ -31,7 +31,7 @@ void check_replaced_model(const fs::path& source, const fs::path& out) {
   const auto refuse = [&](const std::string& reason) {
     throw Error(ExitCode::usage, fmt::format("--out {}: {}", out.string(), reason));
   };
-  const fs::path from = real_path(source), to = real_path(out);
+  const fs::path from = settled_path(source), to = settled_path(out);
   if (from == to) return;  // the same model in the place of the old one
   if (is_in(to, from)) {
     refuse(fmt::format("is in {}, the model itself; give a place outside", source.string()));

@@ -130,13 +130,13 @@ struct Heading {
 constexpr Heading kHeadings[] = {{.column = "tokens_per_second", .text = "tokens/s"},
                                  {.column = "wall_seconds", .text = "wall"}};
 
-std::string heading(const std::string& name) {
+std::string column_heading(const std::string& name) {
   const auto* found = std::ranges::find(kHeadings, name, &Heading::column);
   return found == std::end(kHeadings) ? printable(name) : std::string(found->text);
 }
 
 Column make_column(const std::vector<RunSummary>& runs, const std::string& name) {
-  Column column{.name = name, .cells = {heading(name)}, .is_number = true, .width = 0};
+  Column column{.name = name, .cells = {column_heading(name)}, .is_number = true, .width = 0};
   for (const RunSummary& run : runs) {
     column.cells.push_back(cell_text(run, name));
     const ordered_json value = value_of(run, name);

@@ -148,7 +148,7 @@ struct Times {
 };
 
 // What there is to say of samples.
-struct Report {
+struct SampleReport {
   const Options& options;
   const ModelInfo& info;
   const Prompt& prompt;
@@ -158,7 +158,7 @@ struct Report {
   Times times;
 };
 
-nlohmann::ordered_json to_json(const Report& report) {
+nlohmann::ordered_json to_json(const SampleReport& report) {
   using Json = nlohmann::ordered_json;
   const SampleSpec& spec = report.spec;
   Json list = Json::array();

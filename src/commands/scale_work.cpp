@@ -47,9 +47,9 @@ class CountingBackend final : public Backend {
 };
 
 // Adds up what operations take, and remembers when each block had its last one.
-class Clock final : public Tracer {
+class WorkClock final : public Tracer {
  public:
-  explicit Clock(const ClusterRates& rates) : rates_(rates) {}
+  explicit WorkClock(const ClusterRates& rates) : rates_(rates) {}
 
   void record(const TimedOperation& operation) override {
     const Cost& cost = operation.cost;
@@ -74,7 +74,7 @@ StepWork estimate_work(const ModelConfig& config, const Options& options,
   Gpt2 model(backend, config, training_model_options(options));
   AdamW adamw(backend, model.specs(), model.parameters(), model.gradients(),
               adamw_options(options));
-  Clock micro_step(rates), update(rates);
+  WorkClock micro_step(rates), update(rates);
   backend.set_tracer(&micro_step);
   constexpr float kAnyScale = 1;
   model.forward_backward(

@@ -13,13 +13,10 @@
 #include <utility>
 
 #include "lathe/error.h"
+#include "refuse_data.h"
 
 namespace lathe {
 namespace {
-
-[[noreturn]] void refuse(const std::string& label, const std::string& reason) {
-  throw Error(ExitCode::data, label + ": " + reason);
-}
 
 std::string describe(int error_number) {
   return std::error_code(error_number, std::generic_category()).message();

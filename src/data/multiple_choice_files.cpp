@@ -13,18 +13,12 @@
 #include "lathe/error.h"
 #include "lathe/files.h"
 #include "lathe/multiple_choice.h"
+#include "refuse_data.h"
 
 namespace lathe {
 namespace {
 
 using nlohmann::json;
-
-template <class... Args>
-[[noreturn]] void refuse(const std::string& source, fmt::format_string<Args...> format,
-                         Args&&... args) {
-  throw Error(ExitCode::data,
-              fmt::format("{}: {}", source, fmt::format(format, std::forward<Args>(args)...)));
-}
 
 // The header of a file of `size` bytes, from what is there of its first bytes.
 EvaluationHeader read_header(std::span<const std::byte> start, std::uint64_t size,

@@ -14,16 +14,13 @@
 
 #include "base/file_kind.h"
 #include "lathe/stop_signal.h"
+#include "refuse_data.h"
 #include "tokenizer/unicode.h"
 
 namespace lathe {
 namespace {
 
-[[noreturn]] void refuse(const std::string& source, const std::string& reason) {
-  throw Error(ExitCode::data, fmt::format("{}: {}", source, reason));
-}
-
-std::string last_error() {
+std::string last_problem() {
   return std::generic_category().message(errno);
 }
 
@@ -38,7 +35,7 @@ FileDescriptor open_text(const std::string& path, const std::string& name) {
     FileDescriptor file(path == "-" ? ::dup(STDIN_FILENO)
                                     : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (file.number() >= 0) return file;
-    if (errno != EINTR) refuse(name, "cannot be opened: " + last_error());
+    if (errno != EINTR) refuse(name, "cannot be opened: " + last_problem());
   }
 }
 
@@ -88,7 +85,7 @@ void TextReader::add(const std::string& path) {
   if (spec_.lines.value_or(path.ends_with(kJsonLinesEnding))) source.documents = Documents::lines;
   struct stat status {};
   const bool is_there = path == "-" || ::stat(path.c_str(), &status) == 0;
-  if (!is_there) refuse(source.name, "cannot be opened: " + last_error());
+  if (!is_there) refuse(source.name, "cannot be opened: " + last_problem());
   if (S_ISDIR(status.st_mode)) refuse(source.name, "is a folder; name the files in it");
   if (S_ISREG(status.st_mode)) {
     open_text(path, source.name);
@@ -126,7 +123,7 @@ void TextReader::open() {
   const Source& source = sources_[current_];
   file_ = open_text(source.path, source.name);
   if (source.begin > 0 && ::lseek(file_.number(), source.begin, SEEK_SET) < 0) {
-    refuse(source.name, "cannot be read: " + last_error());
+    refuse(source.name, "cannot be read: " + last_problem());
   }
   left_ = source.size;
   at_document_ = true;

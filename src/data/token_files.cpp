@@ -20,6 +20,7 @@
 #include "lathe/gpt2_tokens.h"
 #include "lathe/stop_signal.h"
 #include "model_files/llmc_model.h"
+#include "refuse_data.h"
 #include "shard_format.h"
 #include "tokenizer/llmc_tokenizer.h"
 
@@ -31,13 +32,6 @@ namespace {
 
 constexpr std::int64_t kTextVocab = 256;
 constexpr std::size_t kChunkBytes = 16384;  // read and widened at a time, on the stack
-
-template <class... Args>
-[[noreturn]] void refuse(const std::string& label, fmt::format_string<Args...> format,
-                         Args&&... args) {
-  throw Error(ExitCode::data,
-              fmt::format("{}: {}", label, fmt::format(format, std::forward<Args>(args)...)));
-}
 
 DataFormat format_of(const std::string& path, DataFormat asked, const std::string& label) {
   if (asked != DataFormat::automatic) return asked;

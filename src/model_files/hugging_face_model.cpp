@@ -14,6 +14,7 @@
 #include "lathe/error.h"
 #include "lathe/files.h"
 #include "lathe/safetensors.h"
+#include "refuse_file.h"
 #include "transpose.h"
 
 namespace lathe {
@@ -22,11 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kHead = "lm_head.weight";
-[[noreturn]] void refuse(const fs::path& path, const std::string& message) {
-  throw Error(ExitCode::checkpoint, fmt::format("{}: {}", path.string(), message));
-}
 
-bool is_there(const fs::path& path) {
+bool is_here(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
 }
@@ -44,12 +42,12 @@ std::string read_text(const fs::path& path, std::uint64_t most_bytes) {
 class TensorFiles {
  public:
   explicit TensorFiles(const fs::path& folder) : folder_(folder) {
-    if (is_there(folder / kHuggingFaceModel)) {
+    if (is_here(folder / kHuggingFaceModel)) {
       add(kHuggingFaceModel);
-    } else if (is_there(folder / kHuggingFaceIndex)) {
+    } else if (is_here(folder / kHuggingFaceIndex)) {
       add_indexed();
     } else {
-      refuse(folder, is_there(folder / "pytorch_model.bin")
+      refuse(folder, is_here(folder / "pytorch_model.bin")
                          ? "has pytorch_model.bin only; Lathe reads model.safetensors, which "
                            "save_pretrained(..., safe_serialization=True) writes"
                          : fmt::format("has no {}", kHuggingFaceModel));

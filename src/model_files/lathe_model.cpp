@@ -6,6 +6,7 @@
 
 #include "lathe/error.h"
 #include "lathe/safetensors.h"
+#include "refuse_file.h"
 #include "run/checkpoint_state.h"
 
 namespace lathe {
@@ -14,10 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kEndOfText = "end_of_text";  // in the metadata, where it is known
-
-[[noreturn]] void refuse(const fs::path& path, const std::string& message) {
-  throw Error(ExitCode::checkpoint, fmt::format("{}: {}", path.string(), message));
-}
 
 class LatheModel final : public ModelSource {
  public:

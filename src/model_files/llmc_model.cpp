@@ -48,11 +48,11 @@ std::string name_in_block(const ParameterSpec& spec) {
 }
 
 // Sizes that are read from a file say where they stood in it.
-constexpr SizeNames kSizeNames = {.layers = "byte 16: layers",
-                                  .heads = "byte 20: heads",
-                                  .channels = "byte 24: channels",
-                                  .context = "byte 8: positions",
-                                  .vocab = "byte 12: vocabulary"};
+constexpr SizeNames kHeaderNames = {.layers = "byte 16: layers",
+                                    .heads = "byte 20: heads",
+                                    .channels = "byte 24: channels",
+                                    .context = "byte 8: positions",
+                                    .vocab = "byte 12: vocabulary"};
 
 class LlmcModel final : public ModelSource {
  public:
@@ -127,7 +127,7 @@ LlmcHeader parse_llmc_header(std::span<const std::byte> bytes, std::uint64_t fil
                                     .context = words[context],
                                     .vocab = words[vocab]},
                           .padded_vocab = words[padded_vocab]};
-  if (const auto problem = find_size_problem(header.model, kSizeNames)) refuse(*problem);
+  if (const auto problem = find_size_problem(header.model, kHeaderNames)) refuse(*problem);
   if (header.padded_vocab < header.model.vocab || header.padded_vocab > kMostVocab) {
     refuse(fmt::format("byte 28: padded vocabulary {}, must be between the vocabulary, {}, and {}",
                        header.padded_vocab, header.model.vocab, kMostVocab));

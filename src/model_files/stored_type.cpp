@@ -17,7 +17,7 @@ struct StoredTypeName {
   std::string_view name;
 };
 
-constexpr std::array kNames = {
+constexpr std::array kTypeNames = {
     StoredTypeName{StoredType::fp64, 8, "F64"},  StoredTypeName{StoredType::fp32, 4, "F32"},
     StoredTypeName{StoredType::fp16, 2, "F16"},  StoredTypeName{StoredType::bf16, 2, "BF16"},
     StoredTypeName{StoredType::int64, 8, "I64"}, StoredTypeName{StoredType::int32, 4, "I32"},
@@ -26,7 +26,7 @@ constexpr std::array kNames = {
 };
 
 const StoredTypeName& entry(StoredType type) {
-  for (const StoredTypeName& name : kNames) {
+  for (const StoredTypeName& name : kTypeNames) {
     if (name.type == type) return name;
   }
   throw Error(ExitCode::internal, "[stored_type] a type without a name");
@@ -69,7 +69,7 @@ std::string_view safetensors_name(StoredType type) {
 }
 
 std::optional<StoredType> stored_type_named(std::string_view safetensors_name) {
-  for (const StoredTypeName& name : kNames) {
+  for (const StoredTypeName& name : kTypeNames) {
     if (name.name == safetensors_name) return name.type;
   }
   return std::nullopt;
@@ -77,7 +77,7 @@ std::optional<StoredType> stored_type_named(std::string_view safetensors_name) {
 
 std::vector<std::string_view> stored_type_names() {
   std::vector<std::string_view> names;
-  for (const StoredTypeName& name : kNames) names.push_back(name.name);
+  for (const StoredTypeName& name : kTypeNames) names.push_back(name.name);
   return names;
 }
 

@@ -7,7 +7,7 @@
 namespace lathe {
 namespace {
 
-constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;  // bytes, a multiple of every type's
+constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;  // bytes, a multiple of every type's
 
 // Moments of the finite values, taken about the first of them so that a large mean costs no
 // digits.
@@ -47,9 +47,9 @@ class Statistics {
 void append_statistics(Facts& facts, StoredType type, std::uint64_t bytes, const ReadBytes& read) {
   Statistics statistics;
   const auto size = static_cast<std::size_t>(size_of(type));
-  std::vector<std::byte> memory(std::min(kPiece, bytes));
-  for (std::uint64_t at = 0; at < bytes; at += kPiece) {
-    const auto piece = std::span(memory).first(std::min(kPiece, bytes - at));
+  std::vector<std::byte> memory(std::min(kPieceBytes, bytes));
+  for (std::uint64_t at = 0; at < bytes; at += kPieceBytes) {
+    const auto piece = std::span(memory).first(std::min(kPieceBytes, bytes - at));
     read(at, piece);
     for (std::size_t i = 0; i < piece.size(); i += size) {
       statistics.add(element_value(type, piece.data() + i));

@@ -22,10 +22,6 @@ std::string variable_name(const OptionSpec& option) {
   return name;
 }
 
-[[noreturn]] void usage_error(const std::string& message) {
-  throw Error(ExitCode::usage, message);
-}
-
 void add(Level& level, Setting setting) {
   const auto same = [&](const Setting& other) { return other.option == setting.option; };
   const auto before = std::ranges::find_if(level, same);
@@ -154,6 +150,10 @@ std::vector<std::string> split_list(std::string_view text) {
 }
 
 }  // namespace
+
+void usage_error(const std::string& message) {
+  throw Error(ExitCode::usage, message);
+}
 
 CommandLine read_arguments(const CommandSpec& command, std::span<const std::string> args) {
   return ArgumentReader(command, args).read();

@@ -47,6 +47,8 @@ Options merge_levels(Command command, std::vector<Level> levels,
 // Converts and stores one setting. Throws Error(usage) naming origin, value and what is allowed.
 void apply(Options& options, const Setting& setting);
 
+[[noreturn]] void usage_error(const std::string& message);
+
 // A name or value that the user wrote, for a message: on one line and, when it is long, cut.
 std::string on_one_line(std::string_view text);
 

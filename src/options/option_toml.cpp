@@ -15,10 +15,6 @@
 namespace lathe {
 namespace {
 
-[[noreturn]] void usage_error(const std::string& message) {
-  throw Error(ExitCode::usage, message);
-}
-
 std::string read_file(const std::filesystem::path& file) {
   constexpr std::size_t kMostBytes = 1 << 20;
   std::error_code error;

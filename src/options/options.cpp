@@ -23,10 +23,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void usage_error(const std::string& message) {
-  throw Error(ExitCode::usage, message);
-}
-
 bool is_length(const OptionSpec& option) {
   return option.member == OptionMember(&Options::steps) ||
          option.member == OptionMember(&Options::tokens) ||

@@ -11,7 +11,7 @@ constexpr RealRange kShare = {.most = 1, .least_included = false};
 constexpr IntegerRange kShardTokens = {.least = 1, .most = 2'147'483'647};  // an int32 counts them
 
 // clang-format off: a table
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kOutputOptions[] = {
     // Output of the other commands
     {.name = "prompt",
      .member = &Options::prompt,
@@ -172,7 +172,7 @@ constexpr OptionSpec kOptions[] = {
 }  // namespace
 
 std::span<const OptionSpec> output_options() {
-  return kOptions;
+  return kOutputOptions;
 }
 
 }  // namespace lathe

@@ -10,7 +10,7 @@ constexpr RealRange kRate = {.most = 1e9, .least_included = false};
 constexpr RealRange kMicroseconds = {.most = 1e6};
 
 // clang-format off: a table
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kRankOptions[] = {
     {.name = "nodes",
      .member = &Options::nodes,
      .value = "N",
@@ -71,7 +71,7 @@ constexpr OptionSpec kOptions[] = {
 }  // namespace
 
 std::span<const OptionSpec> rank_options() {
-  return kOptions;
+  return kRankOptions;
 }
 
 }  // namespace lathe

@@ -8,7 +8,7 @@ using enum OptionGroup;
 using enum OnResume;
 
 // clang-format off: a table
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kRunOptions[] = {
     // Run
     {.name = "val-every",
      .member = &Options::val_every,
@@ -269,7 +269,7 @@ constexpr OptionSpec kOptions[] = {
 }  // namespace
 
 std::span<const OptionSpec> run_options() {
-  return kOptions;
+  return kRunOptions;
 }
 
 }  // namespace lathe

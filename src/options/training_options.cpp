@@ -15,7 +15,7 @@ constexpr RealRange kFraction = {.most = 1};
 constexpr IntegerRange kWindow = {.least = 2, .most = 10'000};  // state.json holds it
 
 // clang-format off: a table
-constexpr OptionSpec kOptions[] = {
+constexpr OptionSpec kTrainingOptions[] = {
     // Data
     {.name = "train",
      .member = &Options::train,
@@ -394,7 +394,7 @@ constexpr OptionSpec kOptions[] = {
 }  // namespace
 
 std::span<const OptionSpec> training_options() {
-  return kOptions;
+  return kTrainingOptions;
 }
 
 }  // namespace lathe

@@ -27,7 +27,7 @@ constexpr std::string_view kDraw =
 
 constexpr int kMostPoints = 20'000;
 
-bool is_drawable(double value) {
+bool fits_page(double value) {
   return std::abs(value) < 1e18;  // a whole number of 64 bits, a float, and no NaN
 }
 
@@ -44,7 +44,7 @@ Json losses(const std::vector<double>& values) {
 Json steps(const std::vector<double>& values) {
   Json array = Json::array();
   for (const double value : values) {
-    if (is_drawable(value)) array.push_back(std::llround(value));
+    if (fits_page(value)) array.push_back(std::llround(value));
   }
   return array;
 }
@@ -53,7 +53,7 @@ Json steps(const std::vector<double>& values) {
 Json points_of(const Curve& curve) {
   std::vector<double> x, y;
   for (std::size_t i = 0; i < curve.x.size(); ++i) {
-    if (!is_drawable(curve.x[i]) || !is_drawable(curve.y[i])) continue;
+    if (!fits_page(curve.x[i]) || !fits_page(curve.y[i])) continue;
     x.push_back(curve.x[i]);
     y.push_back(curve.y[i]);
   }

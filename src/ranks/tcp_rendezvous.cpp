@@ -17,10 +17,10 @@ namespace lathe {
 namespace {
 
 // Seconds.
-constexpr double kLook = 0.1;     // between looks at whether to stop, and between tries
-constexpr double kConnect = 2;    // for an address to answer at all
-constexpr double kHello = 5;      // for a connection to say who it is
-constexpr double kLastWords = 5;  // for what rank 0 says to all at the end
+constexpr double kLook = 0.1;               // between looks at whether to stop, and between tries
+constexpr double kConnect = 2;              // for an address to answer at all
+constexpr double kHello = 5;                // for a connection to say who it is
+constexpr double kRendezvousLastWords = 5;  // for what rank 0 says to all at the end
 
 constexpr int kMostStrangers = 256, kMostAtOnce = 64;
 
@@ -157,7 +157,7 @@ class Gathering {
   void tell_all(const Message& message) {
     std::erase_if(guests_, [](const Guest& guest) { return guest.rank < 0; });
     for (Guest& guest : guests_) guest.connection.send(message);
-    const double deadline = now() + kLastWords;
+    const double deadline = now() + kRendezvousLastWords;
     const auto has_unsent = [](const Guest& guest) { return guest.connection.has_unsent(); };
     for (Guest& guest : guests_) guest.connection.flush();
     while (std::ranges::any_of(guests_, has_unsent) && now() < deadline) {
@@ -240,7 +240,7 @@ class Joining {
 
   // Rank 0 began to wait before it said welcome, and says when its time is up.
   RankConnections wait_for_all() {
-    const double seconds = rendezvous_.timeout_seconds + kLastWords;
+    const double seconds = rendezvous_.timeout_seconds + kRendezvousLastWords;
     const auto message = wait_for_message(rank_0_.connection, now() + seconds);
     if (!message && rank_0_.connection.is_over()) throw peer_error(gone_early(0, rank_0_.host));
     if (message && message->kind == MessageKind::given_up) throw peer_error(message->text);

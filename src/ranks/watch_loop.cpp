@@ -15,7 +15,7 @@
 namespace lathe {
 namespace {
 
-constexpr double kLastWords = 0.2;  // seconds for what is left to say at the end
+constexpr double kLoopLastWords = 0.2;  // seconds for what is left to say at the end
 
 PeerFailure::Kind kind_of(const Message& failure) {
   if (failure.kind == MessageKind::failed) return PeerFailure::Kind::failed;
@@ -95,7 +95,7 @@ void WatchLoop::flush() {
 
 void WatchLoop::say_last_words() {
   const auto has_unsent = [](const Peer& peer) { return peer.connection.has_unsent(); };
-  const double deadline = now() + kLastWords;
+  const double deadline = now() + kLoopLastWords;
   for (flush(); std::ranges::any_of(connections_.peers, has_unsent) && now() < deadline; flush()) {
     wait(deadline);
   }

@@ -14,7 +14,7 @@
 namespace lathe {
 namespace {
 
-int open_folder(const std::filesystem::path& folder) {
+int open_to_lock(const std::filesystem::path& folder) {
   return ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -30,7 +30,7 @@ int lock(int folder, int operation) {
 
 // is_held() shares the lock for an instant, which keeps this from having it for itself: what is
 // still locked after a few tries is locked in earnest.
-FolderLock::FolderLock(const std::filesystem::path& folder) : folder_(open_folder(folder)) {
+FolderLock::FolderLock(const std::filesystem::path& folder) : folder_(open_to_lock(folder)) {
   constexpr int kTries = 20;
   constexpr std::chrono::milliseconds kBetween{5};
   if (folder_.number() < 0) {
@@ -49,7 +49,7 @@ FolderLock::FolderLock(const std::filesystem::path& folder) : folder_(open_folde
 }
 
 bool FolderLock::is_held(const std::filesystem::path& folder) {
-  const FileDescriptor opened(open_folder(folder));
+  const FileDescriptor opened(open_to_lock(folder));
   return opened.number() >= 0 && lock(opened.number(), LOCK_SH) == EWOULDBLOCK;
 }
 

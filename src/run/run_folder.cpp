@@ -46,7 +46,7 @@ bool holds_something(const fs::path& folder) {
   });
 }
 
-[[noreturn]] void fail_storage(const fs::path& path, const std::error_code& error) {
+[[noreturn]] void fail_to_write(const fs::path& path, const std::error_code& error) {
   throw Error(ExitCode::storage,
               fmt::format("{}: cannot be written: {}", path.string(), error.message()));
 }
@@ -54,7 +54,7 @@ bool holds_something(const fs::path& folder) {
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) fail_storage(folder, error);
+  if (error) fail_to_write(folder, error);
 }
 
 // Removes what a run has made, and nothing that a user may have put beside it.
@@ -64,14 +64,14 @@ void remove_run(const fs::path& folder) {
         kSessionFile, kPlans, kTokenKeysFile, kTokenizerFolder, kTokenizerFile, kConfigFile}) {
     std::error_code error;
     fs::remove_all(folder / name, error);
-    if (error) fail_storage(folder / name, error);
+    if (error) fail_to_write(folder / name, error);
   }
   for (const fs::path& path : entries(folder, ExitCode::storage)) {
     const std::string name = path.filename().string();
     if (!name.starts_with(kRankLogPrefix) || !name.ends_with(".log")) continue;
     std::error_code error;
     fs::remove(path, error);
-    if (error) fail_storage(path, error);
+    if (error) fail_to_write(path, error);
   }
 }
 

@@ -36,10 +36,6 @@ ordered_json or_null(const std::optional<double>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-ordered_json or_null(const std::string& text) {
-  return text.empty() ? ordered_json(nullptr) : ordered_json(text);
-}
-
 }  // namespace
 
 void RunFolder::write_session(const std::string& device, std::int64_t threads) {
@@ -55,9 +51,9 @@ void RunFolder::write_result(const RunResult& r) {
   const ordered_json json = {
       {"status", r.status},
       {"exit_code", r.status == "running" ? ordered_json(nullptr) : ordered_json(r.exit_code)},
-      {"error", or_null(r.error)},
-      {"end_reason", or_null(r.end_reason)},
-      {"end_detail", or_null(r.end_detail)},
+      {"error", text_or_null(r.error)},
+      {"end_reason", text_or_null(r.end_reason)},
+      {"end_detail", text_or_null(r.end_detail)},
       {"step", r.step},
       {"steps", r.steps},
       {"tokens", r.tokens},
@@ -77,7 +73,7 @@ void RunFolder::write_result(const RunResult& r) {
       {"precision", r.precision},
       {"device", r.device},
       {"failed_saves", r.failed_saves},
-      {"checkpoint", or_null(r.checkpoint)},
+      {"checkpoint", text_or_null(r.checkpoint)},
       {"config_hash", config_hash_},
       {"hostname", host_name()},
       {"pid", getpid()},

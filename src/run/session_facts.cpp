@@ -31,10 +31,6 @@ std::string system_file(const char* path) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-ordered_json or_null(const std::string& text) {
-  return text.empty() ? ordered_json(nullptr) : ordered_json(text);
-}
-
 std::string trim(std::string_view text, std::string_view characters) {
   const std::size_t first = text.find_first_not_of(characters);
   if (first == text.npos) return "";
@@ -58,7 +54,7 @@ ordered_json cpu_facts() {
     if (key == "physical id") package = value;
     if (key == "core id") cores.emplace(package, value);
   }
-  return {{"model", or_null(model)},
+  return {{"model", text_or_null(model)},
           {"cores", cores.empty() ? ordered_json(nullptr) : ordered_json(cores.size())},
           {"threads", sysconf(_SC_NPROCESSORS_ONLN)}};
 }
@@ -112,6 +108,10 @@ std::string working_folder() {
 
 }  // namespace
 
+ordered_json text_or_null(const std::string& text) {
+  return text.empty() ? ordered_json(nullptr) : ordered_json(text);
+}
+
 ordered_json session_facts(const SessionSpec& session) {
   return {
       {"session", session.number},
@@ -127,8 +127,8 @@ ordered_json session_facts(const SessionSpec& session) {
       {"threads", session.threads},
       {"cpu", cpu_facts()},
       {"memory_bytes", std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE)},
-      {"kernel", or_null(kernel())},
-      {"distribution", or_null(distribution())}};
+      {"kernel", text_or_null(kernel())},
+      {"distribution", text_or_null(distribution())}};
 }
 
 std::string utc_now() {

@@ -17,6 +17,8 @@ struct SessionSpec {
 
 nlohmann::ordered_json session_facts(const SessionSpec& session);
 
+nlohmann::ordered_json text_or_null(const std::string& text);  // null for ""
+
 std::string utc_now();  // "2026-11-25T04:43:00Z"
 // Seconds since 1970 of such a text.
 std::optional<std::int64_t> utc_seconds(const std::string& text);

@@ -27,7 +27,7 @@ std::atomic<bool> is_taken_over = false;  // `caught` is another rank's signal
 
 constexpr int kSignals = 128;  // exit codes above it are those of signals
 
-std::int64_t now() {
+std::int64_t now_in_milliseconds() {
   timespec time{};
   clock_gettime(CLOCK_MONOTONIC, &time);
   return std::int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000;
@@ -38,9 +38,9 @@ void remember(int signal) {
   constexpr std::int64_t kAtOnce = 500;
   if (caught == 0 || is_taken_over) {
     is_taken_over = false;
-    caught_at = now();
+    caught_at = now_in_milliseconds();
     caught = signal;
-  } else if (now() - caught_at > kAtOnce) {
+  } else if (now_in_milliseconds() - caught_at > kAtOnce) {
     _exit(kSignals + signal);
   }
 }
@@ -87,11 +87,12 @@ void StopSignalWatch::ignore_from_now_on() {
 
 void stop_after(double seconds) {
   const bool is_limit = std::isfinite(seconds);
-  end_of_time = is_limit ? now() + static_cast<std::int64_t>(seconds * 1000) : kNever;
+  end_of_time =
+      is_limit ? now_in_milliseconds() + static_cast<std::int64_t>(seconds * 1000) : kNever;
 }
 
 bool is_stop_requested() {
-  return caught != 0 || (end_of_time != kNever && now() >= end_of_time);
+  return caught != 0 || (end_of_time != kNever && now_in_milliseconds() >= end_of_time);
 }
 
 int stop_signal() {
@@ -117,7 +118,7 @@ bool is_stop_code(int exit_code) {
 void take_over_stop(int exit_code) {
   if (is_stop_requested()) return;
   if (exit_code <= kSignals) {
-    end_of_time = now();
+    end_of_time = now_in_milliseconds();
     return;
   }
   is_taken_over = true;
