@@ -9,13 +9,12 @@
 #include <future>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
-#include "lathe/files.h"
 #include "ranks/sockets.h"
 #include "support/process.h"
+#include "support/run_output.h"
 #include "support/temp_dir.h"
 
 namespace lathe::test {
@@ -62,14 +61,8 @@ class Gpus : public testing::Test {
   }
 
   std::vector<double> losses(const std::string& name) const {
-    std::vector<double> values;
-    std::istringstream text(read_file(dir_.path() / name / "metrics.jsonl"));
-    for (std::string line; std::getline(text, line);) {
-      const json metrics = json::parse(line);
-      for (const char* key : {"train/loss", "val/loss"}) {
-        if (metrics.contains(key)) values.push_back(metrics.at(key).get<double>());
-      }
-    }
+    std::vector<double> values = values_of(dir_.path() / name, "train/loss");
+    for (const double value : values_of(dir_.path() / name, "val/loss")) values.push_back(value);
     return values;
   }
   void expect_close(const std::string& name, const std::string& expected) const {
@@ -79,12 +72,9 @@ class Gpus : public testing::Test {
       EXPECT_LE(std::abs(found[i] - right[i]), 1e-5 * right[i]) << name << ", loss " << i;
     }
   }
-  json result(const std::string& name) const {
-    return json::parse(read_file(dir_.path() / name / "result.json"));
-  }
+  json result(const std::string& name) const { return result_of(dir_.path() / name); }
   std::string tensors(const std::string& name, int step) const {
-    const auto folder = dir_.path() / name / fmt::format("checkpoints/step-{:08}", step);
-    return read_file(folder / "model.safetensors") + read_file(folder / "optimizer.safetensors");
+    return tensors_of(dir_.path() / name, step);
   }
 
   TempDir dir_;

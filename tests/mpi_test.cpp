@@ -7,12 +7,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "lathe/files.h"
 #include "support/process.h"
+#include "support/run_output.h"
 #include "support/temp_dir.h"
 
 namespace lathe::test {
@@ -43,20 +43,11 @@ class Launched : public testing::Test {
   }
 
   std::vector<double> losses(const std::string& name) const {
-    std::vector<double> values;
-    std::istringstream text(read_file(dir_.path() / name / "metrics.jsonl"));
-    for (std::string line; std::getline(text, line);) {
-      const json metrics = json::parse(line);
-      if (metrics.contains("train/loss")) values.push_back(metrics.at("train/loss").get<double>());
-    }
-    return values;
+    return values_of(dir_.path() / name, "train/loss");
   }
-  json result(const std::string& name) const {
-    return json::parse(read_file(dir_.path() / name / "result.json"));
-  }
+  json result(const std::string& name) const { return result_of(dir_.path() / name); }
   std::string tensors(const std::string& name, int step) const {
-    const auto folder = dir_.path() / name / fmt::format("checkpoints/step-{:08}", step);
-    return read_file(folder / "model.safetensors") + read_file(folder / "optimizer.safetensors");
+    return tensors_of(dir_.path() / name, step);
   }
 
   TempDir dir_;

@@ -1,25 +1,15 @@
 #include "support/small_run.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <filesystem>
-#include <sstream>
 
 #include "lathe/commands.h"
 #include "lathe/files.h"
 #include "lathe/stop_signal.h"
+#include "support/run_output.h"
 #include "support/test_device.h"
 #include "training/trainer.h"
 
 namespace lathe::test {
-namespace {
-
-std::string checkpoint_file(std::int64_t step, const std::string& name) {
-  return fmt::format("checkpoints/step-{:08}/{}", step, name);
-}
-
-}  // namespace
 
 SmallRuns::SmallRuns(const std::string& text) : text_((folder_.path() / "text.txt").string()) {
   write_file_atomically(text_, text);
@@ -64,31 +54,22 @@ std::string SmallRuns::file(const std::string& name, const std::string& file) co
 }
 
 nlohmann::json SmallRuns::result(const std::string& name) const {
-  return nlohmann::json::parse(file(name, "result.json"));
+  return result_of(path(name));
 }
 
 nlohmann::json SmallRuns::state(const std::string& name, std::int64_t step) const {
-  return nlohmann::json::parse(file(name, checkpoint_file(step, "state.json"))).at("state");
+  const std::string text = read_file(checkpoint_of(path(name), step) / "state.json");
+  return nlohmann::json::parse(text).at("state");
 }
 
 std::vector<nlohmann::json> SmallRuns::lines(const std::string& name,
                                              const std::string& key) const {
-  std::vector<nlohmann::json> found;
-  std::istringstream text(file(name, "metrics.jsonl"));
-  for (std::string line; std::getline(text, line);) {
-    auto json = nlohmann::json::parse(line);
-    if (json.contains(key)) found.push_back(std::move(json));
-  }
-  return found;
+  return lines_of(path(name), key);
 }
 
 bool SmallRuns::same_tensors(const std::string& a, std::int64_t step_a, const std::string& b,
                              std::int64_t step_b) const {
-  return std::ranges::all_of(std::vector<std::string>{"model.safetensors", "optimizer.safetensors"},
-                             [&](const std::string& name) {
-                               return file(a, checkpoint_file(step_a, name)) ==
-                                      file(b, checkpoint_file(step_b, name));
-                             });
+  return tensors_of(path(a), step_a) == tensors_of(path(b), step_b);
 }
 
 }  // namespace lathe::test
