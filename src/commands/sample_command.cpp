@@ -159,15 +159,16 @@ struct SampleReport {
 };
 
 nlohmann::ordered_json to_json(const SampleReport& report) {
-  using Json = nlohmann::ordered_json;
+  using nlohmann::ordered_json;
   const SampleSpec& spec = report.spec;
-  Json list = Json::array();
+  ordered_json list = ordered_json::array();
   std::size_t count = 0;
   for (const std::vector<std::int32_t>& tokens : report.samples) {
     count += tokens.size();
     const bool has_ended = !tokens.empty() && tokens.back() == spec.end;
     list.push_back(
-        {{"text", report.tokenizer == nullptr ? Json() : Json(decode(*report.tokenizer, tokens))},
+        {{"text", report.tokenizer == nullptr ? ordered_json()
+                                              : ordered_json(decode(*report.tokenizer, tokens))},
          {"tokens", tokens},
          {"ended_by", has_ended ? "end_of_text" : "max_tokens"}});
   }

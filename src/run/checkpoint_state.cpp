@@ -21,7 +21,7 @@ using nlohmann::ordered_json;
 constexpr std::string_view kFormat = "lathe checkpoint";
 constexpr std::uint64_t kVersion = 3;         // the newest; with parts of files
 constexpr std::uint64_t kVersionOfWhole = 2;  // without
-constexpr std::uint64_t kMostBytes = 1 << 24;
+constexpr std::uint64_t kMostStateBytes = 1 << 24;
 
 std::uint64_t checksum_of(std::string_view text) {
   Checksum checksum;
@@ -166,7 +166,7 @@ std::string read_text(const std::filesystem::path& path) {
                                                   path.parent_path().string(), kStateFile));
   }
   const InputFile file(path, ExitCode::checkpoint);
-  if (file.size() > kMostBytes) {
+  if (file.size() > kMostStateBytes) {
     throw Error(ExitCode::checkpoint, fmt::format("{}: {} bytes, a checkpoint's has some hundred",
                                                   path.string(), file.size()));
   }

@@ -89,13 +89,13 @@ nlohmann::json parsed(std::string_view line) {
 // Whether a line of metrics.jsonl is of the run up to `step`. Of that step's own validation it is
 // only where the state that the run goes on from has seen it: else it is made again.
 bool is_until(std::string_view line, const ResumedStep& resumed) {
-  const auto json = parsed(line);
-  const std::optional<std::uint64_t> step = step_of(json);
+  const auto metrics = parsed(line);
+  const std::optional<std::uint64_t> step = step_of(metrics);
   if (!step) return false;
   const auto last = static_cast<std::uint64_t>(resumed.step);
   if (*step != last) return *step < last;
   const auto is_of_validation = [](const auto& item) { return item.key().starts_with("val/"); };
-  const auto items = json.items();
+  const auto items = metrics.items();
   return resumed.is_validated || std::none_of(items.begin(), items.end(), is_of_validation);
 }
 

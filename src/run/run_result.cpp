@@ -17,18 +17,18 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 // For people and for other programs: names may hold bytes that are no UTF-8.
-std::string json_text(const ordered_json& json) {
-  return json.dump(2, ' ', /*ensure_ascii=*/false, ordered_json::error_handler_t::replace) + "\n";
+std::string json_text(const ordered_json& object) {
+  return object.dump(2, ' ', /*ensure_ascii=*/false, ordered_json::error_handler_t::replace) + "\n";
 }
 
 // The number of the session that comes after the one of `path`, an env.json that may be anything.
 std::int64_t next_session(const fs::path& path) {
   if (!fs::exists(path)) return 1;
-  const auto json = nlohmann::json::parse(read_file(path, ExitCode::storage), nullptr,
-                                          /*allow_exceptions=*/false);
-  const auto number = json.is_object() ? json.find("session") : json.end();
+  const auto before = nlohmann::json::parse(read_file(path, ExitCode::storage), nullptr,
+                                            /*allow_exceptions=*/false);
+  const auto number = before.is_object() ? before.find("session") : before.end();
   constexpr std::int64_t kMost = 1'000'000'000;
-  const bool is_number = number != json.end() && number->is_number_integer();
+  const bool is_number = number != before.end() && number->is_number_integer();
   return is_number ? std::clamp<std::int64_t>(number->get<std::int64_t>(), 0, kMost) + 1 : 1;
 }
 

@@ -11,7 +11,7 @@
 namespace lathe {
 namespace {
 
-void read_all(const std::filesystem::path& path) {
+void read_all_tensors(const std::filesystem::path& path) {
   const SafetensorsReader reader(path, ExitCode::checkpoint);
   for (const TensorInfo& tensor : reader.tensors()) {
     std::vector<std::byte> bytes(tensor.end - tensor.begin);
@@ -28,7 +28,7 @@ void read_all(const std::filesystem::path& path) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const lathe::fuzz::FuzzFile file("model.safetensors", {data, size});
-  file.check(lathe::read_all);
+  file.check(lathe::read_all_tensors);
   file.check([](const auto& path) { lathe::describe_safetensors(path); });
   return 0;
 }
