@@ -38,10 +38,11 @@ sed -nE 's/^  "file": "(.*\.(cpp|cxx))",?$/\1/p' "$database/compile_commands.jso
     stamp=$stamps/${name//[.\/]/_}.$common.$own
     [[ -e $stamp ]] || echo "$file $stamp"
   done |
-  # g++'s own flags are not clang's, and omp.h is g++'s; std::stable_sort uses what is deprecated.
+  # g++'s own flags are not clang's, and omp.h is g++'s; std::stable_sort uses what is deprecated. What
+  # shadows what within a file g++ says.
   xargs -r -P "$(nproc)" -L 1 bash -c '
     said=$("$1" -p "$0" --quiet --checks=-bugprone-suspicious-include --extra-arg=-Wno-unknown-warning-option \
       --extra-arg=-Wno-unused-command-line-argument --extra-arg=-Wno-deprecated-declarations \
-      --extra-arg=-idirafter"$2" "$3" 2>&1) &&
+      --extra-arg=-Wno-shadow --extra-arg=-idirafter"$2" "$3" 2>&1) &&
       rm -f "${4%%.*}".* && touch "$4" || { echo "$said"; exit 1; }' \
     "$database" "$tool" "$(g++ -print-file-name=include)"
