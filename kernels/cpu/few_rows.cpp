@@ -4,11 +4,10 @@
 #include <cstring>
 #include <dnnl.hpp>
 
+#include "intrinsics.h"
 #include "wide.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#else
+#if !defined(__x86_64__)
 #include <cstdlib>
 #endif
 
@@ -108,9 +107,8 @@ void tile(const DenseRows<float>& left, const E* right, const E* soon, const Sum
 // An instruction takes a line of each row, and adds products of two of its elements to each of 16
 // sums.
 template <class V, int kLeft, int kRight>
-__attribute__((target("arch=x86-64-v4,avx512bf16"))) void tile(const DenseRows<Bf16>& left,
-                                                               const Bf16* right, const Bf16* soon,
-                                                               const SumsOfRows& sums) {
+LATHE_BF16 void tile(const DenseRows<Bf16>& left, const Bf16* right, const Bf16* soon,
+                     const SumsOfRows& sums) {
   constexpr std::int64_t kLine = 32;
   const std::int64_t size = left.size;
   V partial[kLeft][kRight][1] = {};

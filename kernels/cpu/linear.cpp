@@ -33,30 +33,41 @@ void add(float* __restrict values, const T* __restrict x, std::int64_t count) {
   for (std::int64_t c = 0; c < count; ++c) values[c] += to_float(x[c]);
 }
 
-// Passes over a row cost as much as what they compute: in fp32 the last one makes it in out itself.
-template <class T>
-LATHE_ALSO_AVX512 void finish_forward(const LinearForward& op, const Tile& tile) {
+// One pass over each row: passes cost as much as what they compute.
+template <class T, bool kHasBias>
+LATHE_ALSO_AVX512 void finish_rows(const LinearForward& op, const Tile& tile) {
+  const T* bias = kHasBias ? op.bias.as<T>() + tile.column : nullptr;
   for (std::int64_t r = 0; r < tile.rows; ++r) {
-    float* values = tile.at(r);
+    const float* values = tile.at(r);
+    const auto sum = [values, bias](std::int64_t c) {
+      if constexpr (kHasBias) return values[c] + to_float(bias[c]);
+      return values[c];
+    };
     T* out = row_of<T>(op.out, tile, r);
-    float* result = values;
-    if constexpr (std::is_same_v<T, float>) result = out;
-    if (!op.bias.empty()) add(values, op.bias.as<T>() + tile.column, tile.columns);
     if (!op.residual.empty()) {
       const T* residual = row_of<T>(op.residual, tile, r);  // may be out
 #pragma omp simd
       for (std::int64_t c = 0; c < tile.columns; ++c) {
-        result[c] = values[c] + to_float(residual[c]);
+        out[c] = from_float<T>(sum(c) + to_float(residual[c]));
       }
     } else if (!op.pre_gelu.empty()) {
-      store(row_of<T>(op.pre_gelu, tile, r), values, tile.columns);
+      T* pre_gelu = row_of<T>(op.pre_gelu, tile, r);
 #pragma omp simd
-      for (std::int64_t c = 0; c < tile.columns; ++c) result[c] = gelu(values[c]);
+      for (std::int64_t c = 0; c < tile.columns; ++c) {
+        const float x = sum(c);
+        pre_gelu[c] = from_float<T>(x);
+        out[c] = from_float<T>(gelu(x));
+      }
     } else {
-      result = values;
+#pragma omp simd
+      for (std::int64_t c = 0; c < tile.columns; ++c) out[c] = from_float<T>(sum(c));
     }
-    if (result == values) store(out, values, tile.columns);
   }
+}
+
+template <class T>
+void finish_forward(const LinearForward& op, const Tile& tile) {
+  op.bias.empty() ? finish_rows<T, false>(op, tile) : finish_rows<T, true>(op, tile);
 }
 
 // Up to here a forward pass is bound by reading the weight, or nearly. As many as there are samples
@@ -90,18 +101,21 @@ const float* widened(const Tensor& x, Scratch& scratch) {
   return values;
 }
 
+// In fp32 the tile is d_x.
 template <class T>
 LATHE_ALSO_AVX512 void finish_d_x(const LinearBackward& op, const Tile& tile) {
   for (std::int64_t r = 0; r < tile.rows; ++r) {
-    float* values = tile.at(r);
+    const float* values = tile.at(r);
+    T* d_x = row_of<T>(op.d_x, tile, r);
     if (!op.pre_gelu.empty()) {
       const T* pre_gelu = row_of<T>(op.pre_gelu, tile, r);
 #pragma omp simd
       for (std::int64_t c = 0; c < tile.columns; ++c) {
-        values[c] *= gelu_derivative(to_float(pre_gelu[c]));
+        d_x[c] = from_float<T>(values[c] * gelu_derivative(to_float(pre_gelu[c])));
       }
+    } else if constexpr (std::is_same_v<T, Bf16>) {
+      store(d_x, values, tile.columns);
     }
-    if (op.d_x.type() == DType::bf16) store(row_of<Bf16>(op.d_x, tile, r), values, tile.columns);
   }
 }
 

@@ -1,10 +1,12 @@
-// Functions for processors with AVX-512, beside those for AVX2: chosen between when the program
-// runs. Only what works element by element: with wider vectors a sum over elements would have other
-// bits.
+// Functions for processors with AVX-512 and more, beside those for AVX2: chosen between when the
+// program runs. In fp32 only what has the same bits then: what works element by element, and sums
+// whose order is laid down.
 #pragma once
 
 #if defined(__x86_64__)
 #define LATHE_AVX512 __attribute__((target("arch=x86-64-v4")))
+#define LATHE_BF16 __attribute__((target("arch=x86-64-v4,avx512bf16")))
+#define LATHE_AMX __attribute__((target("arch=x86-64-v4,amx-tile,amx-bf16")))
 #else
 #define LATHE_AVX512
 #endif
