@@ -20,6 +20,7 @@ fi
 database=$build/lint-database
 cmake -S . -B "$database" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLATHE_PRECOMPILE=OFF \
   -DLATHE_BUILD_TESTS=OFF -DLATHE_UNITY=ON >/dev/null
+sed -i 's/ -fno-thread-jumps//' "$database/compile_commands.json"
 
 # clang-tidy sees these where they stand in the file that it is given, and not in one that it includes.
 for file in src/*/*.cpp; do

@@ -39,7 +39,7 @@ LATHE_ALSO_AVX512 void finish_rows(const LinearForward& op, const Tile& tile) {
   const T* bias = kHasBias ? op.bias.as<T>() + tile.column : nullptr;
   for (std::int64_t r = 0; r < tile.rows; ++r) {
     const float* values = tile.at(r);
-    const auto sum = [values, bias](std::int64_t c) {
+    const auto sum = [&](std::int64_t c) {
       if constexpr (kHasBias) return values[c] + to_float(bias[c]);
       return values[c];
     };
