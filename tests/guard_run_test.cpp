@@ -248,7 +248,10 @@ std::vector<std::string> names_of_step(Recompute recompute) {
           "cross_entropy.d_logits", "token_embedding linear_backward.d_weight",
           "final_ln layernorm_backward.d_bias", "sum.out"});
   append(backward_names(1));
-  if (recompute == Recompute::block) append(forward_names(0));
+  if (recompute == Recompute::block) {
+    append(forward_names(0));
+    names.pop_back();  // the block's output, which its backward does not read
+  }
   append(backward_names(0));
   append({"token_embedding embedding_backward.d_position_table", "sum_of_squares.out", "sum.out",
           "adamw_update.parameter"});
