@@ -56,6 +56,22 @@ float rest(const X* left, const E* right, std::int64_t begin, std::int64_t end) 
   return total;
 }
 
+// The dot products of a tile from their partial sums of whole lines, which end before `rest_begin`.
+template <int kLeft, int kRight, int kVectors, class V, class X, class E>
+[[gnu::always_inline]] inline void add_up(const V (&partial)[kLeft][kRight][kVectors],
+                                          const DenseRows<X>& left, const E* right,
+                                          std::int64_t rest_begin, const SumsOfRows& sums) {
+  const std::int64_t size = left.size;
+#pragma GCC unroll 8
+  for (int i = 0; i < kLeft; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kRight; ++j) {
+      *sums.from(i, j).data =
+          sum(partial[i][j]) + rest(left.data + i * size, right + j * size, rest_begin, size);
+    }
+  }
+}
+
 // A tile is kLeft x kRight dot products at once, in registers. `soon`: as much memory as that of
 // the right rows, which comes to be needed later. It is brought as far as the second-level cache:
 // for what is to come into the first there are too few places to wait in to hide the memory's
@@ -92,14 +108,7 @@ void tile(const DenseRows<float>& left, const E* right, const E* soon, const Sum
       }
     } while ((k += kLine) + kLine <= size);
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < kLeft; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kRight; ++j) {
-      *sums.from(i, j).data =
-          sum(partial[i][j]) + rest(left.data + i * size, right + j * size, k, size);
-    }
-  }
+  add_up(partial, left, right, k, sums);
 }
 
 #if defined(__x86_64__)
@@ -131,14 +140,7 @@ LATHE_BF16 void tile(const DenseRows<Bf16>& left, const Bf16* right, const Bf16*
       }
     } while ((k += kLine) + kLine <= size);
   }
-#pragma GCC unroll 8
-  for (int i = 0; i < kLeft; ++i) {
-#pragma GCC unroll 2
-    for (int j = 0; j < kRight; ++j) {
-      *sums.from(i, j).data =
-          sum(partial[i][j]) + rest(left.data + i * size, right + j * size, k, size);
-    }
-  }
+  add_up(partial, left, right, k, sums);
 }
 
 #else
