@@ -56,12 +56,13 @@ stopped=''
 trap 'stopped=yes; kill -TERM -- "-$child" 2>/dev/null || true' INT TERM HUP
 
 # A process group of their own, which gets the signals of this script as TERM. Only lathe listens;
-# xargs and its shells wait until it has saved.
+# xargs and its shells wait until it has saved. xargs does not wait for others once a run has exited
+# with 255, but all of them hold the pipe open that cat reads.
 set -m
 (
   trap '' TERM
   xargs -r -L 1 -P "$jobs" --process-slot-var=SLOT \
-    bash -c 'run_one "$@"' xargs.sh --out "$out" --resume=auto "$@" < <(grid)
+    bash -c 'run_one "$@"' xargs.sh --out "$out" --resume=auto "$@" < <(grid) | cat >&2
 ) &
 child=$!
 [[ -z $stopped ]] || kill -TERM -- "-$child"  # that came before there was a child
