@@ -1,5 +1,5 @@
-// The CPU backend: threads over fixed tiles. How work is cut into tasks depends on shapes
-// alone, never on the thread count, so neither do the bits of any result.
+// The CPU backend: threads over fixed tiles. How sums are cut into tasks depends on shapes alone,
+// never on the thread count, so neither do the bits of any result.
 #pragma once
 
 #include <exception>
