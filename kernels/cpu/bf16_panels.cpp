@@ -47,6 +47,22 @@ LATHE_BF16 void transpose_square(Square& rows) {
   }
 }
 
+// Which of two vectors' values go side by side: 16 from `first` on with 16 from `second` on.
+struct alignas(64) Order {
+  std::uint16_t of[32];
+};
+
+constexpr Order side_by_side(int first, int second) {
+  Order order{};
+  for (int i = 0; i < 16; ++i) {
+    order.of[2 * i] = static_cast<std::uint16_t>(first + i);
+    order.of[2 * i + 1] = static_cast<std::uint16_t>(second + i);
+  }
+  return order;
+}
+
+constexpr Order kLowerHalves = side_by_side(0, 32), kUpperHalves = side_by_side(16, 48);
+
 // The lowest `count` bits.
 std::uint32_t mask_of(std::int64_t count) {
   return static_cast<std::uint32_t>((std::uint64_t{1} << count) - 1);
@@ -78,11 +94,26 @@ LATHE_BF16 __m512i load_pairs(Bf16Block from, MatrixSize size, std::int64_t row,
 
 }  // namespace
 
+// Two panels at a time: a cache line of each of two rows.
 LATHE_BF16 void pack(Bf16Block from, MatrixSize size, Panels to) {
-  for (std::int64_t column = 0; column < size.columns; column += kPanelColumns) {
-    Bf16* const panel = to.panel(column);
+  const __m512i lower = _mm512_load_si512(kLowerHalves.of);
+  const __m512i upper = _mm512_load_si512(kUpperHalves.of);
+  for (std::int64_t column = 0; column < size.columns; column += 2 * kPanelColumns) {
+    const bool has_second = size.columns - column > kPanelColumns;
+    Bf16* const first = to.panel(column);
+    Bf16* const second = to.panel(column + kPanelColumns);
+    const __mmask32 mask = mask_of(std::min<std::int64_t>(size.columns - column, 32));
+    const auto load = [&](std::int64_t row) LATHE_BF16 {
+      if (row >= size.rows) return _mm512_setzero_si512();
+      return _mm512_maskz_loadu_epi16(mask, from.data + row * from.stride + column);
+    };
     for (std::int64_t k = 0; k < to.depth; k += 2) {
-      _mm512_store_si512(panel + k * kPanelColumns, load_pairs(from, size, k, column));
+      const __m512i row = load(k), next_row = load(k + 1);
+      _mm512_store_si512(first + k * kPanelColumns,
+                         _mm512_permutex2var_epi16(row, lower, next_row));
+      if (!has_second) continue;
+      _mm512_store_si512(second + k * kPanelColumns,
+                         _mm512_permutex2var_epi16(row, upper, next_row));
     }
   }
 }
@@ -125,10 +156,8 @@ LATHE_BF16 void round_to_panels(InBlock from, MatrixSize size, Panels to) {
   const auto load = [&](std::int64_t r, std::int64_t c) LATHE_BF16 {
     return r < size.rows ? _mm512_loadu_ps(from.data + r * from.stride + c) : _mm512_setzero_ps();
   };
-  alignas(64) constexpr std::uint16_t kSideBySide[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                                         21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                                         11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512i order = _mm512_load_si512(kSideBySide);
+  constexpr Order kHalves = side_by_side(0, 16);
+  const __m512i order = _mm512_load_si512(kHalves.of);
   for (std::int64_t c = 0; c < size.columns; c += kPanelColumns) {
     Bf16* const panel = to.panel(c);
     for (std::int64_t k = 0; k < to.depth; k += 2) {

@@ -17,16 +17,17 @@ inline float gelu(float x) {
   return x / (1.0f + fast_exp(-twice_u));
 }
 
-// With e = exp(-2|u|) nothing overflows: the logistic function of 2|u| is 1 / (1 + e), its
-// derivative e / (1 + e)^2, and the other side is symmetric.
+// With e = exp(-2u) the logistic function is s = 1 / (1 + e), and 1 - s is e s without cancellation.
+// From |x| = 10 on the derivative is 0 or 1 within 1e-35, and e would soon leave float's range.
 inline float gelu_derivative(float x) {
-  float cubic = kGeluCubic * x * x;
-  cubic = cubic > 1e4f ? 1e4f : cubic;  // far out the result is 0 or 1, and must not meet infinity
-  const float twice_u = kGeluTwiceScale * (x + cubic * x);
-  const float e = fast_exp(-std::abs(twice_u));
-  const float other = 1.0f / (1.0f + e);
-  const float logistic = x < 0 ? e * other : other;
-  return logistic + x * (e * other * other) * (kGeluTwiceScale * (1.0f + 3.0f * cubic));
+  constexpr float kFar = 10.0f;
+  x = x < -kFar ? -kFar : x;  // comparisons in this order keep NaN
+  x = x > kFar ? kFar : x;
+  const float cubic = kGeluCubic * x * x;
+  const float e = fast_exp_in_range(-kGeluTwiceScale * (x + cubic * x));
+  const float logistic = 1.0f / (1.0f + e);
+  const float x_slope = x * (kGeluTwiceScale * (1.0f + 3.0f * cubic));
+  return logistic + logistic * (e * logistic) * x_slope;
 }
 
 }  // namespace lathe

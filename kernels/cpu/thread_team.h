@@ -32,16 +32,21 @@ class ThreadTeam {
  private:
   using Call = void (*)(const void* task, std::int64_t i) noexcept;
 
+  // Neighboring tasks, which their own thread takes first, in order.
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next = 0;  // the first that nobody has taken
+    std::int64_t end = 0;
+  };
+
   void run_all(std::int64_t count, Call call, const void* task);
-  void work();
-  void take_tasks();
+  void work(std::size_t own);
+  void take_tasks(std::size_t own);
 
   Call call_ = nullptr;  // the operation under way: read by workers behind generation_
   const void* task_ = nullptr;
-  std::int64_t count_ = 0;
   bool ends_ = false;
 
-  alignas(64) std::atomic<std::int64_t> next_ = 0;  // the first task that nobody has taken
+  std::vector<Share> shares_;  // one for each thread, the calling one's first
   alignas(64) std::atomic<std::uint32_t> generation_ = 0;
   alignas(64) std::atomic<std::uint32_t> working_ = 0;  // workers that have not finished
   std::vector<std::thread> workers_;
