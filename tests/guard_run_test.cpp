@@ -228,6 +228,13 @@ std::vector<std::string> forward_names(int block) {
           b + ".mlp.proj linear_forward.out"};
 }
 
+// What --recompute block makes again.
+std::vector<std::string> recomputed_names(int block) {
+  const std::string b = fmt::format("blocks.{}", block);
+  return {b + ".ln1 layernorm_forward.out", b + ".attention.qkv linear_forward.out",
+          b + ".ln2 layernorm_forward.out", b + ".mlp.fc linear_forward.out"};
+}
+
 std::vector<std::string> backward_names(int block) {
   const std::string b = fmt::format("blocks.{}", block);
   return {b + ".mlp.proj linear_backward.d_bias", b + ".mlp.fc linear_backward.d_bias",
@@ -248,10 +255,7 @@ std::vector<std::string> names_of_step(Recompute recompute) {
           "cross_entropy.d_logits", "token_embedding linear_backward.d_weight",
           "final_ln layernorm_backward.d_bias", "sum.out"});
   append(backward_names(1));
-  if (recompute == Recompute::block) {
-    append(forward_names(0));
-    names.pop_back();  // the block's output, which its backward does not read
-  }
+  if (recompute == Recompute::block) append(recomputed_names(0));
   append(backward_names(0));
   append({"token_embedding embedding_backward.d_position_table", "sum_of_squares.out", "sum.out",
           "adamw_update.parameter"});

@@ -129,9 +129,35 @@ TEST_F(MatmulTest, Bf16WithAmxIsExactInWholeNumbers) {
   expect_exact_everywhere(matmul, DType::bf16);
 }
 
+// Tiles may follow the number of threads for that.
+TEST_F(MatmulTest, Bf16WithAmxHasTheSameBitsInTilesOfAnyShape) {
+  if (best_bf16_products() != Bf16Products::amx) GTEST_SKIP() << "this processor has no AMX";
+  N_ = 96;
+  K_ = 608;
+  ThreadTeam team(2);
+  Matmul matmul(team);
+  const DeviceTensor a = to_device(*backend_, DType::bf16, {M_, K_}, normal_floats(M_ * K_, 1));
+  const DeviceTensor b = to_device(*backend_, DType::bf16, {K_, N_}, normal_floats(K_ * N_, 2));
+  const auto product_in = [&](TileShape shape) {
+    const DeviceTensor c = zeros(*backend_, DType::fp32, {M_, N_});
+    matmul.run({.a = {.matrix = a, .transposed = false},
+                .b = {.matrix = b, .transposed = false},
+                .c = c,
+                .accumulate = false},
+               shape, [](const Tile&) {});
+    return to_floats(*backend_, c);
+  };
+  const std::vector<float> whole = product_in({M_, N_});
+  for (const TileShape& shape : {TileShape{7, 16}, TileShape{16, 32}, TileShape{32, 96}}) {
+    EXPECT_EQ(product_in(shape), whole) << shape.rows << "x" << shape.columns;
+  }
+}
+
 TEST_F(MatmulTest, DefaultTilesCoverOddSizesEvenly) {
-  const auto tiles = [](std::int64_t M, std::int64_t N, std::int64_t K) {
-    return default_tile_shape(
+  ThreadTeam team(2);
+  const Matmul matmul(team);
+  const auto tiles = [&](std::int64_t M, std::int64_t N, std::int64_t K) {
+    return matmul.default_tile_shape(
         {.a = {.matrix = Tensor(nullptr, DType::fp32, {M, K}), .transposed = false},
          .b = {.matrix = Tensor(nullptr, DType::fp32, {N, K}), .transposed = true},
          .c = {},

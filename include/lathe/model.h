@@ -22,7 +22,7 @@ struct ModelOptions {
   std::int64_t micro_batch;  // most sequences of one call, where each has seq_len positions
   std::int64_t seq_len;      // most positions of a sequence, at most the model's context
   DType precision;           // compute type: fp32 or bf16
-  Recompute recompute;       // block: keep only each block's input, make the rest again
+  Recompute recompute;       // block: keep what is narrow and costly, make the rest again
   bool training;             // false: no gradients, no memory for them
   std::int64_t most_logits = std::int64_t{1} << 24;  // of one chunk of the head
 };
@@ -53,7 +53,8 @@ struct ModelParameters {
   LayerNormParameters final_ln;
 };
 
-// What a block's forward keeps for its backward.
+// What a block's forward keeps for its backward. Of attention, log_sum_exp and middle each block
+// has its own while training; the rest is shared memory with recompute or without training.
 struct BlockActivations {
   Tensor ln1, ln1_mean, ln1_rstd;  // (N, C), (N), (N)
   Tensor qkv;                      // (B, T, 3C)
@@ -64,10 +65,9 @@ struct BlockActivations {
 };
 
 struct Activations {
-  Tensor tokens, targets;        // (B, T) int32
-  std::vector<Tensor> residual;  // L + 1 of (N, C): each block's input, and the last output
-  std::vector<BlockActivations>
-      blocks;  // L; with recompute or without training all the same memory
+  Tensor tokens, targets;                // (B, T) int32
+  std::vector<Tensor> residual;          // L + 1 of (N, C): each block's input, and the last output
+  std::vector<BlockActivations> blocks;  // L
   Tensor final_ln, final_ln_mean, final_ln_rstd;  // (N, C), (N), (N)
   Tensor logits;                                  // (head rows, Vp), one chunk at a time
   Tensor losses, loss_sum;                        // (N), (1) fp32
@@ -143,7 +143,9 @@ class Gpt2 {
   void run_micro_step(float loss_scale, bool accumulate, const BlockIsDone& block_is_done);
   void forward_blocks(const Past& past);
   void forward_block(std::size_t layer, const Past& past);
-  void make_activations(std::size_t layer, const Past& past);  // all that a block's backward reads
+  void make_qkv(std::size_t layer);   // from the block's input
+  void make_gelu(std::size_t layer);  // from the residual stream between the sublayers
+  void recompute_block(std::size_t layer);
   void attend(std::size_t layer, const Past& past);
   std::vector<float> head_logits(std::int64_t begin, std::int64_t rows);
   void backward_block(std::size_t layer, bool accumulate);

@@ -87,7 +87,7 @@ void improve(std::vector<ShapeTime>& times, int runs, Matmul& matmul, const Time
 
 void add_product(LinearRates& rates, Matmul& matmul, const Timed& timed) {
   std::vector<ShapeTime> times;
-  for (const TileShape& shape : candidate_tile_shapes(timed.product)) {
+  for (const TileShape& shape : matmul.candidate_tile_shapes(timed.product)) {
     if (times.size() == kScreened) break;
     times.push_back({shape, std::numeric_limits<double>::infinity()});
   }

@@ -1,7 +1,7 @@
 // Products of row-major matrices with fp32 accumulation, cut into a grid of tiles over the result.
-// The grid follows from sizes and types alone and every tile is computed by one thread, so the
-// bits of a result do not depend on the number of threads. (oneDNN called for a whole product cuts
-// the work by thread count, and with it the order of its sums.)
+// Every tile is computed by one thread, and the grid follows from sizes and types alone wherever
+// bits depend on it, so the bits of a result do not depend on the number of threads. (oneDNN called
+// for a whole product cuts the work by thread count, and with it the order of its sums.)
 #pragma once
 
 #include <cstdint>
@@ -50,12 +50,6 @@ struct TileShape {
   bool operator==(const TileShape&) const = default;
 };
 
-// The shape of a product's tiles unless told otherwise: a function of sizes and type alone.
-TileShape default_tile_shape(const Product& product);
-
-// Shapes worth measuring, most promising first; default_tile_shape is the first.
-std::vector<TileShape> candidate_tile_shapes(const Product& product);
-
 // How bf16 factors are multiplied: block by block with AMX (bf16_blocks.h), where columns and depth
 // are multiples of what that asks for; by oneDNN; or widened to fp32 block by block, for oneDNN
 // emulates bf16 where the processor has none, four times slower, and not at all without AVX-512.
@@ -73,6 +67,13 @@ class Matmul {
   using Finish = std::function<void(const Tile&)>;
   void run(const Product& product, const Finish& finish);
   void run(const Product& product, TileShape shape, const Finish& finish);
+
+  // The shape of a product's tiles unless told otherwise: a function of sizes and type alone; with
+  // AMX, where sums are the same in tiles of any shape, of the number of threads, too.
+  TileShape default_tile_shape(const Product& product) const;
+
+  // Shapes worth measuring, most promising first; the first is the default.
+  std::vector<TileShape> candidate_tile_shapes(const Product& product) const;
 
  private:
   // What oneDNN compiles a kernel for.

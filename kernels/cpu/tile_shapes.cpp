@@ -1,6 +1,5 @@
 // How a product is cut into tiles.
 #include <algorithm>
-#include <limits>
 
 #include "compute_type.h"
 #include "matmul.h"
@@ -14,38 +13,47 @@ std::int64_t even_part(std::int64_t whole, std::int64_t most, std::int64_t unit)
   return std::min(whole, ceil_div(part, unit) * unit);
 }
 
-// What a tile takes for each element of a factor that it reads, in multiply-adds: fitted to times
-// of GPT-2's shapes. With AMX it is packing that counts.
-struct ReadingCosts {
-  double a, b;
+// Fitted to times of GPT-2's shapes. Unit: one multiply-add.
+struct TileCosts {
+  double left, right;  // for each element of a factor that a tile reads; with AMX: packs
+  double begin;        // for each tile
 };
 
-ReadingCosts reading_costs(const Product& product) {
-  if (product.a.matrix.type() == DType::bf16 && best_bf16_products() == Bf16Products::amx) {
-    return {.a = product.a.transposed ? 170.0 : 10.0, .b = product.b.transposed ? 40.0 : 95.0};
+TileCosts tile_costs(const Product& product, bool amx) {
+  if (amx) {
+    return {.left = product.a.transposed ? 150.0 : 70.0,
+            .right = product.b.transposed ? 60.0 : 70.0,
+            .begin = 4e5};
   }
-  return {.a = product.a.transposed ? 25.0 : 10.0, .b = product.b.transposed ? 25.0 : 10.0};
+  return {.left = product.a.transposed ? 25.0 : 10.0,
+          .right = product.b.transposed ? 25.0 : 10.0,
+          .begin = 1e5};
 }
 
-// Calls visit(shape, time) for the shapes in question, with the time that a model gives each. Unit:
-// one multiply-add. A tile takes as many as its volume, what it reads, and a fixed amount to begin.
-// The tiles are shared by 2, 4 or 8 threads, which weigh alike.
+// What stays in a second-level cache with its factors. With AMX sums are read and written again for
+// each block of a deep product, and rows of a left factor that is not packed share few sets.
+bool fits_cache(const Product& product, bool amx, std::int64_t rows, std::int64_t columns) {
+  const bool is_crowded = amx && product.depth() > 512 && !product.a.transposed;
+  return is_crowded ? rows <= 512 && rows * columns <= 512 * 384 : rows * columns <= 384 * 768;
+}
+
+// Calls visit(shape, time) for the shapes in question, with the time that a model gives each: a
+// tile takes its volume, what it reads, and a fixed amount to begin. `thread_counts` weigh alike.
 template <class Visit>
-void visit_tile_shapes(const Product& product, const Visit& visit) {
-  constexpr double kPerTile = 1e5;
-  constexpr std::int64_t kMostElements = 384 * 768;  // a tile and its factors stay in cache
-  const ReadingCosts costs = reading_costs(product);
+void visit_tile_shapes(const Product& product, bool amx,
+                       const std::vector<std::int64_t>& thread_counts, const Visit& visit) {
+  const TileCosts costs = tile_costs(product, amx);
   const std::int64_t M = product.rows(), N = product.columns(), K = product.depth();
   for (const std::int64_t rows : {32, 64, 96, 128, 192, 256, 384, 512, 768}) {
     for (const std::int64_t columns : {64, 96, 128, 192, 256, 384, 512, 768}) {
-      if (rows * columns > kMostElements) continue;
+      if (!fits_cache(product, amx, rows, columns)) continue;
       const TileShape shape{.rows = even_part(M, rows, 8), .columns = even_part(N, columns, 16)};
       const auto tiles = ceil_div(M, shape.rows) * ceil_div(N, shape.columns);
       const auto r = static_cast<double>(shape.rows), c = static_cast<double>(shape.columns);
       const double tile_time =
-          (r * c + costs.a * r + costs.b * c) * static_cast<double>(K) + kPerTile;
+          (r * c + costs.left * r + costs.right * c) * static_cast<double>(K) + costs.begin;
       double time = 0;
-      for (const std::int64_t threads : {2, 4, 8}) {
+      for (const std::int64_t threads : thread_counts) {
         time += static_cast<double>(threads * ceil_div(tiles, threads)) * tile_time;
       }
       visit(shape, time);
@@ -55,21 +63,15 @@ void visit_tile_shapes(const Product& product, const Visit& visit) {
 
 }  // namespace
 
-TileShape default_tile_shape(const Product& product) {
-  TileShape best{};
-  double best_time = std::numeric_limits<double>::infinity();
-  visit_tile_shapes(product, [&](TileShape shape, double time) {
-    if (time < best_time) {
-      best_time = time;
-      best = shape;
-    }
-  });
-  return best;
-}
-
-std::vector<TileShape> candidate_tile_shapes(const Product& product) {
+std::vector<TileShape> Matmul::candidate_tile_shapes(const Product& product) const {
+  // Where bits depend on the shape of tiles, it must not follow the threads that there are.
+  const bool amx = uses_amx(product);
+  const std::vector<std::int64_t> thread_counts =
+      amx ? std::vector<std::int64_t>{team_.threads()} : std::vector<std::int64_t>{2, 4, 8};
   std::vector<std::pair<double, TileShape>> timed;
-  visit_tile_shapes(product, [&](TileShape shape, double time) { timed.push_back({time, shape}); });
+  visit_tile_shapes(product, amx, thread_counts, [&](TileShape shape, double time) {
+    timed.push_back({time, shape});
+  });
   std::stable_sort(timed.begin(), timed.end(),
                    [](const auto& x, const auto& y) { return x.first < y.first; });
   std::vector<TileShape> shapes;
@@ -77,6 +79,10 @@ std::vector<TileShape> candidate_tile_shapes(const Product& product) {
     if (shapes.empty() || shape != shapes.back()) shapes.push_back(shape);
   }
   return shapes;
+}
+
+TileShape Matmul::default_tile_shape(const Product& product) const {
+  return candidate_tile_shapes(product).front();
 }
 
 }  // namespace lathe

@@ -72,8 +72,8 @@ void Gpt2::run_micro_step(float loss_scale, bool accumulate, const BlockIsDone& 
   const auto L = static_cast<std::size_t>(config_.layers);
   tell(static_cast<int>(L));
   for (std::size_t layer = L; layer-- > 0;) {
-    // The last block's activations are still in the shared memory.
-    if (options_.recompute == Recompute::block && layer + 1 < L) make_activations(layer, {});
+    // What the last block made is still in the shared memory.
+    if (options_.recompute == Recompute::block && layer + 1 < L) recompute_block(layer);
     backward_block(layer, accumulate);
     tell(static_cast<int>(layer));
   }
@@ -150,10 +150,19 @@ void Gpt2::attend(std::size_t layer, const Past& past) {
 }
 
 void Gpt2::forward_block(std::size_t layer, const Past& past) {
-  make_activations(layer, past);
   const Backend::Layer in(backend_, layer);
   const BlockParameters& p = values_.blocks[layer];
   const BlockActivations& a = activations_.blocks[layer];
+  const Tensor x = activations_.residual[layer];
+  make_qkv(layer);
+  attend(layer, past);
+  backend_.run(LinearForward{.out = a.middle,
+                             .pre_gelu = {},
+                             .x = a.attention.view({x.size(0), x.size(1)}),
+                             .weight = p.attention_proj.weight,
+                             .bias = p.attention_proj.bias,
+                             .residual = x});
+  make_gelu(layer);
   backend_.run(LinearForward{.out = activations_.residual[layer + 1],
                              .pre_gelu = {},
                              .x = a.gelu,
@@ -162,32 +171,27 @@ void Gpt2::forward_block(std::size_t layer, const Past& past) {
                              .residual = a.middle});
 }
 
-void Gpt2::make_activations(std::size_t layer, const Past& past) {
-  const Backend::Layer in(backend_, layer);
+void Gpt2::make_qkv(std::size_t layer) {
   const BlockParameters& p = values_.blocks[layer];
   const BlockActivations& a = activations_.blocks[layer];
   const Tensor x = activations_.residual[layer];
-  const std::int64_t N = x.size(0), C = config_.channels;
-
   backend_.run(LayerNormForward{.out = a.ln1,
                                 .mean = a.ln1_mean,
                                 .rstd = a.ln1_rstd,
                                 .x = x,
                                 .gain = p.ln1.gain,
                                 .bias = p.ln1.bias});
-  backend_.run(LinearForward{.out = a.qkv.view({N, 3 * C}),
+  backend_.run(LinearForward{.out = a.qkv.view({x.size(0), 3 * x.size(1)}),
                              .pre_gelu = {},
                              .x = a.ln1,
                              .weight = p.qkv.weight,
                              .bias = p.qkv.bias,
                              .residual = {}});
-  attend(layer, past);
-  backend_.run(LinearForward{.out = a.middle,
-                             .pre_gelu = {},
-                             .x = a.attention.view({N, C}),
-                             .weight = p.attention_proj.weight,
-                             .bias = p.attention_proj.bias,
-                             .residual = x});
+}
+
+void Gpt2::make_gelu(std::size_t layer) {
+  const BlockParameters& p = values_.blocks[layer];
+  const BlockActivations& a = activations_.blocks[layer];
   backend_.run(LayerNormForward{.out = a.ln2,
                                 .mean = a.ln2_mean,
                                 .rstd = a.ln2_rstd,
@@ -200,6 +204,12 @@ void Gpt2::make_activations(std::size_t layer, const Past& past) {
                              .weight = p.fc.weight,
                              .bias = p.fc.bias,
                              .residual = {}});
+}
+
+void Gpt2::recompute_block(std::size_t layer) {
+  const Backend::Layer in(backend_, layer);
+  make_qkv(layer);
+  make_gelu(layer);
 }
 
 void Gpt2::backward_block(std::size_t layer, bool accumulate) {

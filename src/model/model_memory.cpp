@@ -17,21 +17,30 @@ std::int64_t head_rows(std::int64_t N, std::int64_t Vp, std::int64_t most_logits
   return std::min(N, std::max<std::int64_t>(64, most_logits / Vp / 64 * 64));
 }
 
-BlockActivations lay_out_block(Arena& arena, const ModelConfig& config, DType compute,
-                               std::int64_t B, std::int64_t T) {
-  const std::int64_t N = B * T, C = config.channels;
-  return {.ln1 = arena.take(compute, {N, C}),
-          .ln1_mean = arena.take(DType::fp32, {N}),
-          .ln1_rstd = arena.take(DType::fp32, {N}),
-          .qkv = arena.take(compute, {B, T, 3 * C}),
-          .attention = arena.take(compute, {B, T, C}),
-          .log_sum_exp = arena.take(DType::fp32, {B, config.heads, T}),
-          .middle = arena.take(compute, {N, C}),
-          .ln2 = arena.take(compute, {N, C}),
-          .ln2_mean = arena.take(DType::fp32, {N}),
-          .ln2_rstd = arena.take(DType::fp32, {N}),
-          .pre_gelu = arena.take(compute, {N, 4 * C}),
-          .gelu = arena.take(compute, {N, 4 * C})};
+struct Sizes {
+  std::int64_t B, T, C, H;
+};
+
+// What a block keeps whether or not it is recomputed: little memory for what costs most to make.
+void take_kept(BlockActivations& block, Arena& arena, DType compute, const Sizes& sizes) {
+  const auto [B, T, C, H] = sizes;
+  block.attention = arena.take(compute, {B, T, C});
+  block.log_sum_exp = arena.take(DType::fp32, {B, H, T});
+  block.middle = arena.take(compute, {B * T, C});
+}
+
+void take_recomputed(BlockActivations& block, Arena& arena, DType compute, const Sizes& sizes) {
+  const auto [B, T, C, H] = sizes;
+  const std::int64_t N = B * T;
+  block.ln1 = arena.take(compute, {N, C});
+  block.ln1_mean = arena.take(DType::fp32, {N});
+  block.ln1_rstd = arena.take(DType::fp32, {N});
+  block.qkv = arena.take(compute, {B, T, 3 * C});
+  block.ln2 = arena.take(compute, {N, C});
+  block.ln2_mean = arena.take(DType::fp32, {N});
+  block.ln2_rstd = arena.take(DType::fp32, {N});
+  block.pre_gelu = arena.take(compute, {N, 4 * C});
+  block.gelu = arena.take(compute, {N, 4 * C});
 }
 
 // Initial values of elements [begin, begin + out.size()) of parameter number `index`.
@@ -76,8 +85,11 @@ Activations lay_out_activations(Arena& arena, const ModelConfig& config,
     a.residual[layer] = is_new ? arena.take(compute, {N, C}) : a.residual[layer - 2];
   }
   for (std::size_t layer = 0; layer < L; ++layer) {
-    const bool is_new = keeps_blocks || layer == 0;
-    a.blocks[layer] = is_new ? lay_out_block(arena, config, compute, B, T) : a.blocks[0];
+    const Sizes sizes{.B = B, .T = T, .C = C, .H = config.heads};
+    BlockActivations& block = a.blocks[layer];
+    if (layer > 0) block = a.blocks[0];
+    if (layer == 0 || options.training) take_kept(block, arena, compute, sizes);
+    if (layer == 0 || keeps_blocks) take_recomputed(block, arena, compute, sizes);
   }
 
   a.final_ln = arena.take(compute, {N, C});
