@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <dnnl.hpp>
+#include <new>
 
 #include "bf16_blocks.h"
 #include "compute_type.h"
@@ -120,10 +121,12 @@ dnnl::memory::desc matrix_desc(std::int64_t rows, std::int64_t columns,
 }  // namespace
 
 struct Matmul::Kernel {
+  using Type = dnnl::memory::data_type;
+
   explicit Kernel(const KernelKey& key)
-      : a(matrix_desc(key.rows, key.depth, type_of(key), key.a_stride, key.a_transposed)),
-        b(matrix_desc(key.depth, key.columns, type_of(key), key.b_stride, key.b_transposed)),
-        c(matrix_desc(key.rows, key.columns, dnnl::memory::data_type::f32, key.c_stride, false)) {
+      : a(matrix_desc(key.rows, key.depth, Type::bf16, key.a_stride, key.a_transposed)),
+        b(matrix_desc(key.depth, key.columns, Type::bf16, key.b_stride, key.b_transposed)),
+        c(matrix_desc(key.rows, key.columns, Type::f32, key.c_stride, false)) {
     dnnl::primitive_attr attributes;
     // The library's own scratchpad belongs to the kernel, which threads share.
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -135,10 +138,6 @@ struct Matmul::Kernel {
     const dnnl::matmul::primitive_desc description({a, b, c}, attributes, cpu_engine());
     scratchpad = description.scratchpad_desc();
     primitive = dnnl::matmul(description);
-  }
-
-  static dnnl::memory::data_type type_of(const KernelKey& key) {
-    return key.bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
   }
 
   dnnl::memory::desc a, b, c, scratchpad;
@@ -172,104 +171,105 @@ void Matmul::run(const Product& product, const Finish& finish) {
 void Matmul::run(const Product& product, TileShape shape, const Finish& finish) {
   const std::int64_t down = ceil_div(product.rows(), shape.rows);
   const std::int64_t across = ceil_div(product.columns(), shape.columns);
-  if (uses_amx(product)) {
-    return team_.run(down * across, [&](std::int64_t i) {
-      finish(multiply_with_amx(product, tile_at(product, shape, i / across, i % across)));
-    });
-  }
   const OneThreadEach one_thread_each;
-  prepare(product, shape);
-  team_.run(down * across,
-            [&](std::int64_t i) { finish(multiply(product, shape, i / across, i % across)); });
+  const Bf16Products way = way_of(product);
+  if (way == Bf16Products::native) prepare(product, shape);
+  team_.run(down * across, [&](std::int64_t i) {
+    const Tile tile = tile_at(product, shape, i / across, i % across);
+    switch (way) {
+      case Bf16Products::amx:
+        return finish(multiply_with_amx(product, tile));
+      case Bf16Products::native:
+        return finish(multiply_natively(product, tile));
+      case Bf16Products::widened:
+        return finish(multiply_floats(product, tile));
+    }
+  });
 }
 
-bool Matmul::uses_amx(const Product& product) const {
-  return product.a.matrix.type() == DType::bf16 && bf16_products_ == Bf16Products::amx &&
-         product.columns() % kPanelColumns == 0 && product.depth() % kPanelDepth == 0;
+Bf16Products Matmul::way_of(const Product& product) const {
+  if (product.a.matrix.type() == DType::fp32) return Bf16Products::widened;
+  const bool has_whole_panels =
+      product.columns() % kPanelColumns == 0 && product.depth() % kPanelDepth == 0;
+  if (bf16_products_ == Bf16Products::amx && !has_whole_panels) return Bf16Products::native;
+  return bf16_products_;
 }
 
-bool Matmul::widens(const Product& product) const {
-  return product.a.matrix.type() == DType::bf16 && bf16_products_ == Bf16Products::widened;
-}
-
-std::int64_t Matmul::depth_block(const Product& product) const {
-  return widens(product) ? kDepthBlock : product.depth();
-}
-
-Matmul::KernelKey Matmul::key(const Product& product, const Tile& tile, std::int64_t k) const {
-  const bool widen = widens(product);
-  const std::int64_t depth = std::min(depth_block(product), product.depth() - k);
-  const auto stride = [widen](const Factor& factor, std::int64_t rows, std::int64_t columns) {
-    if (!widen) return factor.matrix.size(1);
-    return factor.transposed ? rows : columns;
-  };
+Matmul::KernelKey Matmul::key(const Product& product, const Tile& tile) {
   return {.rows = tile.rows,
           .columns = tile.columns,
-          .depth = depth,
-          .a_stride = stride(product.a, tile.rows, depth),
-          .b_stride = stride(product.b, depth, tile.columns),
+          .depth = product.depth(),
+          .a_stride = product.a.matrix.size(1),
+          .b_stride = product.b.matrix.size(1),
           .c_stride = tile.stride,
           .a_transposed = product.a.transposed,
           .b_transposed = product.b.transposed,
-          .bf16 = product.a.matrix.type() == DType::bf16 && !widen,
-          .accumulate = k > 0 || product.accumulate};
+          .accumulate = product.accumulate};
 }
 
 void Matmul::prepare(const Product& product, TileShape shape) {
   if (kernels_.size() > kMaxKernels) kernels_.clear();
-  const std::int64_t block = depth_block(product);
-  const std::int64_t last_down = (product.rows() - 1) / shape.rows;
-  const std::int64_t last_across = (product.columns() - 1) / shape.columns;
-  const std::int64_t last_k = (product.depth() - 1) / block * block;
-  // Only the first and the last of anything can differ from the others.
-  for (const std::int64_t down : {std::int64_t{0}, last_down}) {
-    for (const std::int64_t across : {std::int64_t{0}, last_across}) {
-      for (const std::int64_t k : {std::int64_t{0}, std::min(block, last_k), last_k}) {
-        const KernelKey wanted = key(product, tile_at(product, shape, down, across), k);
-        std::unique_ptr<Kernel>& kernel = kernels_[wanted];
-        if (kernel != nullptr) continue;
-        kernel = std::make_unique<Kernel>(wanted);
-        const auto bytes = static_cast<std::int64_t>(kernel->scratchpad.get_size());
-        scratchpad_floats_ = std::max(scratchpad_floats_, ceil_div(bytes, sizeof(float)));
-      }
+  // Only the last tiles down and across can differ from the others.
+  for (const std::int64_t down : {std::int64_t{0}, (product.rows() - 1) / shape.rows}) {
+    for (const std::int64_t across : {std::int64_t{0}, (product.columns() - 1) / shape.columns}) {
+      const KernelKey wanted = key(product, tile_at(product, shape, down, across));
+      std::unique_ptr<Kernel>& kernel = kernels_[wanted];
+      if (kernel != nullptr) continue;
+      kernel = std::make_unique<Kernel>(wanted);
+      const auto bytes = static_cast<std::int64_t>(kernel->scratchpad.get_size());
+      scratchpad_floats_ = std::max(scratchpad_floats_, ceil_div(bytes, sizeof(float)));
     }
   }
 }
 
-Tile Matmul::multiply(const Product& product, TileShape shape, std::int64_t down,
-                      std::int64_t across) {
-  Tile tile = tile_at(product, shape, down, across);
-  const std::int64_t block = depth_block(product);
-  // Sizes of the parts of this thread's scratch.
-  const bool widen = widens(product);
-  const std::int64_t a_count = widen ? line_up(tile.rows * block) : 0;
-  const std::int64_t b_count = widen ? line_up(tile.columns * block) : 0;
+Tile Matmul::multiply_natively(const Product& product, Tile tile) const {
   const std::int64_t tile_count = product.c.empty() ? line_up(tile.rows * tile.columns) : 0;
-  float* scratch = ThreadScratch::floats(tile_count + a_count + b_count + scratchpad_floats_);
+  float* scratch = ThreadScratch::floats(tile_count + scratchpad_floats_);
   if (product.c.empty()) tile.values = scratch;
-  float* a_values = scratch + tile_count;
-  float* b_values = a_values + a_count;
-  float* scratchpad = b_values + b_count;
+  float* scratchpad = scratch + tile_count;
 
   const dnnl::engine& engine = cpu_engine();
   dnnl::stream stream(engine);
+  const Kernel& kernel = *kernels_.at(key(product, tile));
+  const Block a = block_of(product.a, tile.row, 0), b = block_of(product.b, 0, tile.column);
+  kernel.primitive.execute(
+      stream, {{DNNL_ARG_SRC, dnnl::memory(kernel.a, engine, a.data)},
+               {DNNL_ARG_WEIGHTS, dnnl::memory(kernel.b, engine, b.data)},
+               {DNNL_ARG_DST, dnnl::memory(kernel.c, engine, tile.values)},
+               {DNNL_ARG_SCRATCHPAD, dnnl::memory(kernel.scratchpad, engine, scratchpad)}});
+  return tile;
+}
+
+// By oneDNN's sgemm: its matmul primitive takes a little longer for fp32.
+Tile Matmul::multiply_floats(const Product& product, Tile tile) {
+  const bool widens = product.a.matrix.type() == DType::bf16;
+  const std::int64_t block = widens ? std::min(kDepthBlock, product.depth()) : product.depth();
+  const std::int64_t tile_count = product.c.empty() ? line_up(tile.rows * tile.columns) : 0;
+  const std::int64_t a_count = widens ? line_up(tile.rows * block) : 0;
+  const std::int64_t b_count = widens ? line_up(tile.columns * block) : 0;
+  float* scratch = ThreadScratch::floats(tile_count + a_count + b_count);
+  if (product.c.empty()) tile.values = scratch;
+  float* a_values = scratch + tile_count;
+  float* b_values = a_values + a_count;
+
+  const auto letter = [](const Factor& factor) { return factor.transposed ? 'T' : 'N'; };
   for (std::int64_t k = 0; k < product.depth(); k += block) {
-    const KernelKey wanted = key(product, tile, k);
-    const Kernel& kernel = *kernels_.at(wanted);
-    const Block a = widen ? widened(product.a, tile.row, k, tile.rows, wanted.depth, a_values)
-                          : block_of(product.a, tile.row, k);
-    const Block b = widen ? widened(product.b, k, tile.column, wanted.depth, tile.columns, b_values)
-                          : block_of(product.b, k, tile.column);
-    kernel.primitive.execute(
-        stream, {{DNNL_ARG_SRC, dnnl::memory(kernel.a, engine, a.data)},
-                 {DNNL_ARG_WEIGHTS, dnnl::memory(kernel.b, engine, b.data)},
-                 {DNNL_ARG_DST, dnnl::memory(kernel.c, engine, tile.values)},
-                 {DNNL_ARG_SCRATCHPAD, dnnl::memory(kernel.scratchpad, engine, scratchpad)}});
+    const std::int64_t depth = std::min(block, product.depth() - k);
+    const Block a = widens ? widened(product.a, tile.row, k, tile.rows, depth, a_values)
+                           : block_of(product.a, tile.row, k);
+    const Block b = widens ? widened(product.b, k, tile.column, depth, tile.columns, b_values)
+                           : block_of(product.b, k, tile.column);
+    const float keeps = k > 0 || product.accumulate ? 1.0f : 0.0f;
+    const dnnl::status status =
+        dnnl::sgemm(letter(product.a), letter(product.b), tile.rows, tile.columns, depth, 1.0f,
+                    static_cast<const float*>(a.data), a.stride, static_cast<const float*>(b.data),
+                    b.stride, keeps, tile.values, tile.stride);
+    if (status != dnnl::status::success) throw std::bad_alloc();  // its arguments are right
   }
   return tile;
 }
 
-Tile Matmul::multiply_with_amx(const Product& product, Tile tile) const {
+Tile Matmul::multiply_with_amx(const Product& product, Tile tile) {
   const std::int64_t block = std::min(kDepthBlock, product.depth());
   const std::int64_t tile_count = product.c.empty() ? line_up(tile.rows * tile.columns) : 0;
   const std::int64_t a_count = product.a.transposed ? panels_size(block, tile.rows) / 2 : 0;

@@ -76,22 +76,21 @@ class Matmul {
   std::vector<TileShape> candidate_tile_shapes(const Product& product) const;
 
  private:
-  // What oneDNN compiles a kernel for.
+  // What oneDNN compiles a kernel of bf16 factors for.
   struct KernelKey {
     std::int64_t rows, columns, depth, a_stride, b_stride, c_stride;
-    bool a_transposed, b_transposed, bf16, accumulate;
+    bool a_transposed, b_transposed, accumulate;
     auto operator<=>(const KernelKey&) const = default;
   };
   struct Kernel;
 
-  bool widens(const Product& product) const;
-  bool uses_amx(const Product& product) const;
-  std::int64_t depth_block(const Product& product) const;
-  KernelKey key(const Product& product, const Tile& tile, std::int64_t k) const;
+  Bf16Products way_of(const Product& product) const;  // of fp32: widened
+  static KernelKey key(const Product& product, const Tile& tile);
   // Makes every kernel that the product's tiles need, while no other thread looks.
   void prepare(const Product& product, TileShape shape);
-  Tile multiply(const Product& product, TileShape shape, std::int64_t down, std::int64_t across);
-  Tile multiply_with_amx(const Product& product, Tile tile) const;
+  Tile multiply_natively(const Product& product, Tile tile) const;
+  static Tile multiply_floats(const Product& product, Tile tile);
+  static Tile multiply_with_amx(const Product& product, Tile tile);
 
   ThreadTeam& team_;
   Bf16Products bf16_products_;

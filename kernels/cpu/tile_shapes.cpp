@@ -1,5 +1,6 @@
 // How a product is cut into tiles.
 #include <algorithm>
+#include <limits>
 
 #include "compute_type.h"
 #include "matmul.h"
@@ -37,23 +38,34 @@ bool fits_cache(const Product& product, bool amx, std::int64_t rows, std::int64_
   return is_crowded ? rows <= 512 && rows * columns <= 512 * 384 : rows * columns <= 384 * 768;
 }
 
+// By whom tiles are made.
+struct Sharing {
+  bool amx;
+  std::vector<std::int64_t> thread_counts;  // which weigh alike
+};
+
+// Where bits depend on the shape of tiles, it must not follow the threads that there are.
+Sharing sharing_by(Bf16Products way, int threads) {
+  if (way == Bf16Products::amx) return {.amx = true, .thread_counts = {threads}};
+  return {.amx = false, .thread_counts = {2, 4, 8}};
+}
+
 // Calls visit(shape, time) for the shapes in question, with the time that a model gives each: a
-// tile takes its volume, what it reads, and a fixed amount to begin. `thread_counts` weigh alike.
+// tile takes its volume, what it reads, and a fixed amount to begin.
 template <class Visit>
-void visit_tile_shapes(const Product& product, bool amx,
-                       const std::vector<std::int64_t>& thread_counts, const Visit& visit) {
-  const TileCosts costs = tile_costs(product, amx);
+void visit_tile_shapes(const Product& product, const Sharing& sharing, const Visit& visit) {
+  const TileCosts costs = tile_costs(product, sharing.amx);
   const std::int64_t M = product.rows(), N = product.columns(), K = product.depth();
   for (const std::int64_t rows : {32, 64, 96, 128, 192, 256, 384, 512, 768}) {
     for (const std::int64_t columns : {64, 96, 128, 192, 256, 384, 512, 768}) {
-      if (!fits_cache(product, amx, rows, columns)) continue;
+      if (!fits_cache(product, sharing.amx, rows, columns)) continue;
       const TileShape shape{.rows = even_part(M, rows, 8), .columns = even_part(N, columns, 16)};
       const auto tiles = ceil_div(M, shape.rows) * ceil_div(N, shape.columns);
       const auto r = static_cast<double>(shape.rows), c = static_cast<double>(shape.columns);
       const double tile_time =
           (r * c + costs.left * r + costs.right * c) * static_cast<double>(K) + costs.begin;
       double time = 0;
-      for (const std::int64_t threads : thread_counts) {
+      for (const std::int64_t threads : sharing.thread_counts) {
         time += static_cast<double>(threads * ceil_div(tiles, threads)) * tile_time;
       }
       visit(shape, time);
@@ -63,15 +75,25 @@ void visit_tile_shapes(const Product& product, bool amx,
 
 }  // namespace
 
+TileShape Matmul::default_tile_shape(const Product& product) const {
+  TileShape best{};
+  double best_time = std::numeric_limits<double>::infinity();
+  visit_tile_shapes(product, sharing_by(way_of(product), team_.threads()),
+                    [&](TileShape shape, double time) {
+                      if (time < best_time) {
+                        best_time = time;
+                        best = shape;
+                      }
+                    });
+  return best;
+}
+
 std::vector<TileShape> Matmul::candidate_tile_shapes(const Product& product) const {
-  // Where bits depend on the shape of tiles, it must not follow the threads that there are.
-  const bool amx = uses_amx(product);
-  const std::vector<std::int64_t> thread_counts =
-      amx ? std::vector<std::int64_t>{team_.threads()} : std::vector<std::int64_t>{2, 4, 8};
   std::vector<std::pair<double, TileShape>> timed;
-  visit_tile_shapes(product, amx, thread_counts, [&](TileShape shape, double time) {
-    timed.push_back({time, shape});
-  });
+  visit_tile_shapes(product, sharing_by(way_of(product), team_.threads()),
+                    [&](TileShape shape, double time) {
+                      timed.push_back({time, shape});
+                    });
   std::stable_sort(timed.begin(), timed.end(),
                    [](const auto& x, const auto& y) { return x.first < y.first; });
   std::vector<TileShape> shapes;
@@ -79,10 +101,6 @@ std::vector<TileShape> Matmul::candidate_tile_shapes(const Product& product) con
     if (shapes.empty() || shape != shapes.back()) shapes.push_back(shape);
   }
   return shapes;
-}
-
-TileShape Matmul::default_tile_shape(const Product& product) const {
-  return candidate_tile_shapes(product).front();
 }
 
 }  // namespace lathe

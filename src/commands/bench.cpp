@@ -33,7 +33,7 @@ class Breakdown final : public Tracer {
     sum.cost.bytes += operation.cost.bytes;
   }
 
-  double bytes(const char* name) const { return sums_.at(name).cost.bytes; }
+  const Cost& cost(const char* name) const { return sums_.at(name).cost; }
 
   std::vector<OperationTime> longest_first() const {
     std::vector<OperationTime> sorted;
@@ -128,7 +128,10 @@ int bench_command(const Options& given) {
                      .floor = {},
                      .utilization = 0};
   if (report.has_floor) {
-    report.floor = measure_floor(options, config, *backend, breakdown.bytes(AdamWUpdate::kName));
+    report.floor = measure_floor(options, config, *backend,
+                                 {.attention_flops = breakdown.cost(AttentionForward::kName).flops +
+                                                     breakdown.cost(AttentionBackward::kName).flops,
+                                  .optimizer_bytes = breakdown.cost(AdamWUpdate::kName).bytes});
     report.utilization = utilization(options, config, report.parameters, report.step_seconds,
                                      report.floor.product_rate);
   }

@@ -46,7 +46,7 @@ std::vector<Layers> layers_of_step(const Options& options, const ModelConfig& co
 }
 
 Floor measure_cpu(const Options& options, const std::vector<Layers>& layers,
-                  double optimizer_bytes) {
+                  const OtherWork& other) {
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : available_threads();
   const MemoryRates memory = measure_memory_rates(threads);
   const Ceilings ceilings{.product_fp32 = measure_product_rate(threads, DType::fp32),
@@ -60,9 +60,10 @@ Floor measure_cpu(const Options& options, const std::vector<Layers>& layers,
     seconds += same.count * rates.best_seconds;
     flops += same.flops();
   }
-  return {.products = seconds,
-          .optimizer = optimizer_bytes / memory.triad,
-          .product_rate = flops / seconds,
+  const double rate = flops / seconds;
+  return {.products = seconds + other.attention_flops / rate,
+          .optimizer = other.optimizer_bytes / memory.triad,
+          .product_rate = rate,
           .ceilings = ceilings};
 }
 
@@ -128,15 +129,15 @@ double copy_rate(Backend& backend, double optimizer_bytes) {
 }
 
 Floor measure_gpu(const Options& options, Backend& backend, const std::vector<Layers>& layers,
-                  double optimizer_bytes) {
-  double flops = 0;
+                  const OtherWork& other) {
+  double flops = other.attention_flops;
   for (const Layers& same : layers) flops += same.flops();
   const DType compute = parse_precision(options.precision);
   const double rate = large_product_rate(backend, compute, flops);
-  const double copy = copy_rate(backend, optimizer_bytes);
+  const double copy = copy_rate(backend, other.optimizer_bytes);
   const bool is_bf16 = compute == DType::bf16;
   return {.products = flops / rate,
-          .optimizer = optimizer_bytes / copy,
+          .optimizer = other.optimizer_bytes / copy,
           .product_rate = rate,
           .ceilings = {.product_fp32 = is_bf16 ? 0 : rate,
                        .product_bf16 = is_bf16 ? rate : 0,
@@ -147,10 +148,10 @@ Floor measure_gpu(const Options& options, Backend& backend, const std::vector<La
 }  // namespace
 
 Floor measure_floor(const Options& options, const ModelConfig& config, Backend& backend,
-                    double optimizer_bytes) {
+                    const OtherWork& other) {
   const std::vector<Layers> layers = layers_of_step(options, config);
-  return uses_gpu(options) ? measure_gpu(options, backend, layers, optimizer_bytes)
-                           : measure_cpu(options, layers, optimizer_bytes);
+  return uses_gpu(options) ? measure_gpu(options, backend, layers, other)
+                           : measure_cpu(options, layers, other);
 }
 
 }  // namespace lathe

@@ -21,7 +21,7 @@ struct Ceilings {
 };
 
 struct Floor {
-  double products;      // seconds of a step's matrix products
+  double products;      // seconds of a step's matrix products, attention's among them
   double optimizer;     // seconds in which the optimizer's bytes pass through memory
   double product_rate;  // flops per second. CPU: of the step's own shapes, each at its best tiling;
                         // GPU: of one large product
@@ -30,8 +30,13 @@ struct Floor {
   double seconds() const { return products + optimizer; }
 };
 
-// `optimizer_bytes`: read and written by one update.
+// What a step does beside the products of linear layers.
+struct OtherWork {
+  double attention_flops;
+  double optimizer_bytes;  // read and written by one update
+};
+
 Floor measure_floor(const Options& options, const ModelConfig& config, Backend& backend,
-                    double optimizer_bytes);
+                    const OtherWork& other);
 
 }  // namespace lathe
