@@ -29,7 +29,7 @@ BenchReport report(std::vector<OperationTime> operations, double traced_seconds)
           .traced_seconds = traced_seconds,
           .operations = std::move(operations),
           .has_floor = true,
-          .floor = {.products = 1, .optimizer = 0.5, .product_rate = 90, .ceilings = kMachine},
+          .floor = {.products = 1, .memory = 0.5, .product_rate = 90, .ceilings = kMachine},
           .utilization = 0.5};
 }
 

@@ -66,10 +66,9 @@ void ThreadTeam::work(std::size_t own) {
 void ThreadTeam::take_tasks(std::size_t own) {
   for (std::size_t i = 0; i < shares_.size(); ++i) {
     Share& share = shares_[(own + i) % shares_.size()];
-    for (;;) {
+    while (share.next.load(std::memory_order_relaxed) < share.end) {  // cheaper than to take one
       const std::int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
-      if (task >= share.end) break;
-      call_(task_, task);
+      if (task < share.end) call_(task_, task);
     }
   }
 }

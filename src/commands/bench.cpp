@@ -90,6 +90,18 @@ class BenchRun {
   std::int64_t updates_ = 0;
 };
 
+// Each micro-step writes all gradients, and after the first reads them, too; the update reads them
+// for their norm and in AdamW.
+OtherWork other_work(const Breakdown& breakdown, const Options& options, std::int64_t parameters) {
+  const std::int64_t micro_steps = options.batch_tokens / (options.micro_batch * options.seq_len);
+  const std::int64_t gradient_bytes = parameters * size_of(DType::fp32);
+  return {.attention_flops = breakdown.cost(AttentionForward::kName).flops +
+                             breakdown.cost(AttentionBackward::kName).flops,
+          .parameter_bytes = static_cast<double>((2 * micro_steps - 1) * gradient_bytes) +
+                             breakdown.cost(SumOfSquares::kName).bytes +
+                             breakdown.cost(AdamWUpdate::kName).bytes};
+}
+
 // As llm.c counts: 6 for each parameter and token, and causal attention.
 double utilization(const Options& options, const ModelConfig& config, std::int64_t parameters,
                    double step_seconds, double product_rate) {
@@ -128,10 +140,8 @@ int bench_command(const Options& given) {
                      .floor = {},
                      .utilization = 0};
   if (report.has_floor) {
-    report.floor = measure_floor(options, config, *backend,
-                                 {.attention_flops = breakdown.cost(AttentionForward::kName).flops +
-                                                     breakdown.cost(AttentionBackward::kName).flops,
-                                  .optimizer_bytes = breakdown.cost(AdamWUpdate::kName).bytes});
+    report.floor =
+        measure_floor(options, config, *backend, other_work(breakdown, options, report.parameters));
     report.utilization = utilization(options, config, report.parameters, report.step_seconds,
                                      report.floor.product_rate);
   }

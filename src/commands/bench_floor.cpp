@@ -62,7 +62,7 @@ Floor measure_cpu(const Options& options, const std::vector<Layers>& layers,
   }
   const double rate = flops / seconds;
   return {.products = seconds + other.attention_flops / rate,
-          .optimizer = other.optimizer_bytes / memory.triad,
+          .memory = other.parameter_bytes / memory.triad,
           .product_rate = rate,
           .ceilings = ceilings};
 }
@@ -117,8 +117,8 @@ double large_product_rate(Backend& backend, DType compute, double step_flops) {
   return 2 * std::pow(static_cast<double>(side), 3) / seconds;
 }
 
-double copy_rate(Backend& backend, double optimizer_bytes) {
-  const std::int64_t count = std::clamp(static_cast<std::int64_t>(optimizer_bytes / 8),
+double copy_rate(Backend& backend, double parameter_bytes) {
+  const std::int64_t count = std::clamp(static_cast<std::int64_t>(parameter_bytes / 8),
                                         std::int64_t{1} << 16, std::int64_t{1} << 28);
   const Buffer from = backend.allocate(count * size_of(DType::fp32)),
                to = backend.allocate(count * size_of(DType::fp32));
@@ -134,10 +134,10 @@ Floor measure_gpu(const Options& options, Backend& backend, const std::vector<La
   for (const Layers& same : layers) flops += same.flops();
   const DType compute = parse_precision(options.precision);
   const double rate = large_product_rate(backend, compute, flops);
-  const double copy = copy_rate(backend, other.optimizer_bytes);
+  const double copy = copy_rate(backend, other.parameter_bytes);
   const bool is_bf16 = compute == DType::bf16;
   return {.products = flops / rate,
-          .optimizer = other.optimizer_bytes / copy,
+          .memory = other.parameter_bytes / copy,
           .product_rate = rate,
           .ceilings = {.product_fp32 = is_bf16 ? 0 : rate,
                        .product_bf16 = is_bf16 ? rate : 0,

@@ -22,18 +22,18 @@ struct Ceilings {
 
 struct Floor {
   double products;      // seconds of a step's matrix products, attention's among them
-  double optimizer;     // seconds in which the optimizer's bytes pass through memory
+  double memory;        // seconds in which what is per parameter passes through memory
   double product_rate;  // flops per second. CPU: of the step's own shapes, each at its best tiling;
                         // GPU: of one large product
   Ceilings ceilings;
 
-  double seconds() const { return products + optimizer; }
+  double seconds() const { return products + memory; }
 };
 
 // What a step does beside the products of linear layers.
 struct OtherWork {
   double attention_flops;
-  double optimizer_bytes;  // read and written by one update
+  double parameter_bytes;  // read and written for parameters, their gradients and moments
 };
 
 Floor measure_floor(const Options& options, const ModelConfig& config, Backend& backend,

@@ -65,10 +65,10 @@ std::string floor_text(const BenchReport& report) {
   const Floor& floor = report.floor;
   return fmt::format("MFU {:.1f} % of the products' rate\n", 100 * report.utilization) +
          fmt::format(
-             "floor {:.1f} ms: matrix products {:.1f} ms at {:.0f} GFLOP/s, AdamW {:.1f} ms at "
-             "{:.1f} GB/s (triad) | step is {:.2f} of it\n",
+             "floor {:.1f} ms: matrix products {:.1f} ms at {:.0f} GFLOP/s, gradients and AdamW "
+             "{:.1f} ms at {:.1f} GB/s (triad) | step is {:.2f} of it\n",
              1e3 * floor.seconds(), 1e3 * floor.products, 1e-9 * floor.product_rate,
-             1e3 * floor.optimizer, 1e-9 * floor.ceilings.triad,
+             1e3 * floor.memory, 1e-9 * floor.ceilings.triad,
              report.step_seconds / floor.seconds()) +
          ceilings_text(floor.ceilings);
 }
