@@ -17,8 +17,9 @@ inline float gelu(float x) {
   return x / (1.0f + fast_exp(-twice_u));
 }
 
-// With e = exp(-2u) the logistic function is s = 1 / (1 + e), and 1 - s is e s without cancellation.
-// From |x| = 10 on the derivative is 0 or 1 within 1e-35, and e would soon leave float's range.
+// With e = exp(-2u) the logistic function is s = 1 / (1 + e), and 1 - s is e s without
+// cancellation. From |x| = 10 on the derivative is 0 or 1 within 1e-35, and e would soon leave
+// float's range.
 inline float gelu_derivative(float x) {
   constexpr float kFar = 10.0f;
   x = x < -kFar ? -kFar : x;  // comparisons in this order keep NaN
