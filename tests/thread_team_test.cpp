@@ -56,6 +56,23 @@ TEST(ThreadTeam, UsesItsThreads) {
   EXPECT_EQ(waiting, 3);
 }
 
+// A thread with a long task is helped with the rest of its share.
+TEST(ThreadTeam, ThreadsHelpEachOther) {
+  ThreadTeam team(2);
+  std::atomic<int> others = 0;
+  bool is_helped = false;
+  team.run(8, [&](std::int64_t i) {
+    if (i > 0) {
+      ++others;
+      return;
+    }
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (others < 7 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    is_helped = others == 7;
+  });
+  EXPECT_TRUE(is_helped);
+}
+
 TEST(ThreadTeam, SleepsBetweenRuns) {
   ThreadTeam team(4);
   team.run(4, [](std::int64_t) {});
