@@ -65,7 +65,7 @@ class Slurm(Scripts):
                      'until [[ $(wc -l <out/metrics.jsonl) -gt 20 ]]; do sleep 0.01; done 2>/dev/null\n'
                      'kill -USR1 $!\n'
                      'wait $!')
-        self.assertTrue(self.job())
+        self.assertTrue(self.job("--steps=1000000"))
         self.assertEqual(self.result("out")["exit_code"], 138)
 
     def test_a_job_whose_rank_has_died_goes_back(self):
@@ -77,7 +77,8 @@ class Slurm(Scripts):
                      'until [[ $(wc -l <out/metrics.jsonl) -gt 100 ]]; do sleep 0.01; done\n'
                      'kill -KILL $!\n'
                      'wait $!')
-        self.assertTrue(self.job())
+        # However late it is killed, it has not finished, and the next goes on from step 40.
+        self.assertTrue(self.job("--steps=1000000", "--checkpoint-every=0"))
         self.program("srun", LAUNCH + 'exec "$@"')
         self.assertFalse(self.job())
         self.expect_finished()

@@ -134,10 +134,11 @@ class Slurm(Sweeps):
                      'until [[ $(wc -l <out/lr1e-3-s2/metrics.jsonl) -gt 20 ]]; do sleep 0.01; done 2>/dev/null\n'
                      'kill -USR1 $!\n'
                      'wait $!')
-        self.assertEqual(self.job(), "requeue 77\n")
+        self.assertEqual(self.job("--steps=1000000"), "requeue 77\n")
         self.assertEqual(self.result("out/lr1e-3-s2")["exit_code"], 138)
         self.program("srun", 'exec "$@"')
-        self.assertEqual(self.job(), "")
+        more = self.result("out/lr1e-3-s2")["step"] + 10  # it comes to some step while the signal is on its way
+        self.assertEqual(self.job(f"--steps={more}"), "")
         self.assertEqual(self.result("out/lr1e-3-s2")["status"], "finished")
         self.assertEqual(self.environment_of("out/lr1e-3-s2")["session"], 2)
 
