@@ -6,7 +6,7 @@ source scripts/packages.sh
 
 scripts/install_packages.sh "${build_packages[@]}"
 # Tests stay as they are in a build folder that has them, and out of a new one.
-[[ -f build/build.ninja ]] || cmake --preset release -DLATHE_BUILD_TESTS=OFF >/dev/null
+[[ -f build/build.ninja ]] || cmake --preset release -DLATHE_BUILD_TESTS=OFF -DLATHE_UNITY=ON >/dev/null
 cmake --build build --target lathe
 
 build/lathe train --out runs/quickstart --overwrite

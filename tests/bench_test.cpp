@@ -2,9 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "commands/bench_report.h"
+#include "support/json.h"
 #include "support/process.h"
 
 namespace lathe::test {
@@ -59,7 +59,7 @@ TEST(Bench, WhatLiesBetweenOperationsCanBeTheWidestGap) {
 }
 
 TEST(Bench, JsonHasEveryOperationAgainstItsCeiling) {
-  const json said = json::parse(bench_json(report(
+  const json said = parse_json(bench_json(report(
       {operation("a", 4, {.flops = 200, .bytes = 5}), operation("b", 1, {.flops = 0, .bytes = 9})},
       5)));
   EXPECT_EQ(said.at("step_ms"), 2000);
@@ -89,7 +89,7 @@ TEST(Bench, TextHasTheSame) {
 TEST(Bench, WithoutAFloorNothingIsComparedWithOne) {
   BenchReport alone = report({operation("linear", 4, {.flops = 200, .bytes = 5})}, 5);
   alone.has_floor = false;
-  const json said = json::parse(bench_json(alone));
+  const json said = parse_json(bench_json(alone));
   for (const char* key : {"floor_ms", "mfu", "ceilings", "widest_gap"}) {
     EXPECT_FALSE(said.contains(key)) << key;
   }
@@ -105,12 +105,12 @@ TEST(Bench, TimesAStep) {
   const ProcessResult bare =
       run_process({.arguments = lathe_arguments("bench --no-floor " + shape), .folder = "/"});
   ASSERT_EQ(bare.exit_code, 0) << bare.err;
-  EXPECT_FALSE(json::parse(bare.out).contains("ceilings"));
+  EXPECT_FALSE(parse_json(bare.out).contains("ceilings"));
 
   const ProcessResult done =
       run_process({.arguments = lathe_arguments("bench " + shape), .folder = "/"});
   ASSERT_EQ(done.exit_code, 0) << done.err;
-  const json said = json::parse(done.out);
+  const json said = parse_json(done.out);
   const json& ceilings = said.at("ceilings");
   const double memory = std::max(ceilings.at("copy_gbytes_per_second").get<double>(),
                                  ceilings.at("triad_gbytes_per_second").get<double>());

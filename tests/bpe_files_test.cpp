@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 
@@ -15,6 +14,7 @@
 #include "lathe/bpe.h"
 #include "lathe/dataset.h"
 #include "support/error_of.h"
+#include "support/json.h"
 #include "support/temp_dir.h"
 #include "tokenizer/bpe_files.h"
 #include "tokenizer/bpe_merge.h"
@@ -160,7 +160,7 @@ TEST(HuggingFaceFiles, OfAFolderTokenizerJsonGoesFirst) {
   const TempDir folder;
   const BpeVocabulary vocabulary = parse_merges({.name = "m", .text = kMerges});
   write_tokenizer_files(*bpe_tokenizer(vocabulary, "m"), folder.path());
-  auto json = nlohmann::json::parse(test::read_file(folder / "tokenizer.json"));
+  auto json = test::parse_json(test::read_file(folder / "tokenizer.json"));
   // As the Hub has GPT-2's: without what later versions of tokenizers have added.
   for (const char* key : {"type", "byte_fallback", "ignore_merges"}) json["model"].erase(key);
   json["pre_tokenizer"].erase("use_regex");
@@ -184,7 +184,7 @@ TEST(HuggingFaceFiles, KeepTheNamesOfTokensWithoutText) {
   const TempDir folder, saved;
   write_tokenizer_files(*bpe_tokenizer(parse_merges({.name = "m", .text = kMerges}), "m"),
                         folder.path());
-  auto json = nlohmann::json::parse(test::read_file(folder / "tokenizer.json"));
+  auto json = test::parse_json(test::read_file(folder / "tokenizer.json"));
   json["model"]["vocab"]["[\u4e2d]"] = 270;
   json["added_tokens"].push_back({{"id", 300}, {"content", "<pad>"}, {"special", true}});
   json["added_tokens"].push_back({{"id", 301}, {"content", "a"}, {"special", true}});
@@ -220,7 +220,7 @@ std::string json_error(const std::function<void(nlohmann::json&)>& change) {
   const TempDir folder;
   write_tokenizer_files(*bpe_tokenizer(parse_merges({.name = "m", .text = kMerges}), "m"),
                         folder.path());
-  auto json = nlohmann::json::parse(test::read_file(folder / "tokenizer.json"));
+  auto json = test::parse_json(test::read_file(folder / "tokenizer.json"));
   change(json);
   return error_of([&] {
     bpe_tokenizer(parse_tokenizer_json({.name = "t", .text = json.dump()}, "<|endoftext|>"), "t");

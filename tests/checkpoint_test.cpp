@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 #include <thread>
@@ -20,6 +19,7 @@
 #include "support/error_of.h"
 #include "support/file_size_limit.h"
 #include "support/host_backend.h"
+#include "support/json.h"
 #include "support/sample_checkpoint.h"
 #include "support/temp_dir.h"
 

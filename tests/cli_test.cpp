@@ -11,12 +11,12 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <ostream>
 #include <thread>
 
 #include "lathe/files.h"
 #include "lathe/folder_lock.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/shards.h"
 #include "support/temp_dir.h"
@@ -476,8 +476,8 @@ TEST_F(CliSample, SeveralSamplesBeginWithTheOne) {
 }
 
 TEST_F(CliSample, JsonHasEveryToken) {
-  const auto json = nlohmann::json::parse(
-      text("--max-tokens 20 --prompt bb --samples 5 --temperature 5 --seed 3 --json"));
+  const auto json =
+      parse_json(text("--max-tokens 20 --prompt bb --samples 5 --temperature 5 --seed 3 --json"));
   EXPECT_EQ(json["prompt"], "bb");
   EXPECT_EQ(json["prompt_tokens"], 2);
   EXPECT_EQ(json["seed"], 3);

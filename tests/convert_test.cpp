@@ -130,7 +130,7 @@ TEST_F(Convert, WritesWhatTransformersReads) {
   EXPECT_EQ(file("out/vocab.json"), "{}");
   EXPECT_EQ(file("out/merges.txt"), "#version: 0.2\n");
   EXPECT_FALSE(fs::exists(at("out/README.md")));
-  const json config = json::parse(file("out/config.json"));
+  const json config = parse_json(file("out/config.json"));
   const auto given = hugging_face_config(kOdd);
   for (const auto& [key, value] : given.items()) {
     EXPECT_EQ(config.at(key), json(value)) << key;
@@ -138,7 +138,7 @@ TEST_F(Convert, WritesWhatTransformersReads) {
   EXPECT_EQ(config.at("torch_dtype"), "float32");
   EXPECT_EQ(config.at("tie_word_embeddings"), true);
   EXPECT_EQ(config.at("resid_pdrop"), 0.0);
-  EXPECT_EQ(json::parse(file("out/generation_config.json")).at("eos_token_id"), 7);
+  EXPECT_EQ(parse_json(file("out/generation_config.json")).at("eos_token_id"), 7);
   // The end of a text outlives Lathe's own file; the tokenizer stays where it is.
   ASSERT_EQ(convert("out", "a.safetensors"), "");
   const ModelInfo info = open_model(at("a.safetensors"), Weights::in_use)->info();
@@ -338,7 +338,7 @@ TEST_F(Convert, KeepsTheTokensThatBeginAndEndATextApart) {
   write_hugging_face_folder(at("hf"), random_plain_model(kOdd, 4), {});
   json config = hugging_face_config(kOdd);
   const auto ends = [&](const std::string& name) {
-    const json written = json::parse(file(name));
+    const json written = parse_json(file(name));
     return std::pair(written.value("bos_token_id", json()), written.value("eos_token_id", json()));
   };
   for (const auto& [bos, written] : std::vector<std::pair<json, json>>{{5, 5}, {0, 0}, {61, 7}}) {

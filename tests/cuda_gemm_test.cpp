@@ -3,9 +3,8 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "support/compare.h"
+#include "support/json.h"
 #include "support/planned_layer.h"
 
 namespace lathe::test {

@@ -2,9 +2,8 @@
 // tests can say what was chosen. cuda_gemm_test has those for any GPU.
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "support/compare.h"
+#include "support/json.h"
 #include "support/planned_layer.h"
 
 namespace lathe::test {

@@ -8,11 +8,11 @@
 #include <filesystem>
 #include <future>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "ranks/sockets.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/run_output.h"
 #include "support/temp_dir.h"

@@ -2,11 +2,10 @@
 // again in its checkpoint.
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "lathe/commands.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
+#include "support/json.h"
 #include "support/temp_dir.h"
 
 namespace lathe {

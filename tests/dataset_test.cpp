@@ -9,7 +9,6 @@
 
 #include <filesystem>
 #include <future>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -19,6 +18,7 @@
 #include "lathe/shard_writer.h"
 #include "support/error_of.h"
 #include "support/file_size_limit.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/shards.h"
 #include "support/temp_dir.h"
@@ -147,7 +147,7 @@ TEST_F(DatasetFolder, ShardsAreKnownByTheirNames) {
 
 // Whatever is wrong with dataset.json, it is said and nothing is assumed.
 TEST_F(DatasetFolder, ItsDescriptionIsChecked) {
-  const auto right = nlohmann::json::parse(dataset_text(dataset_));
+  const auto right = parse_json(dataset_text(dataset_));
   const auto error = [&](const char* key, const nlohmann::json& value) {
     nlohmann::json wrong = right;
     wrong[key] = value;
@@ -228,7 +228,7 @@ class TokenizeCommand : public testing::Test {
     return run_process({.arguments = {"/bin/sh", "-c", script}, .folder = dir_.path()});
   }
   nlohmann::json read_json(const fs::path& name) {
-    return nlohmann::json::parse(read_file(dir_.path() / name));
+    return parse_json(read_file(dir_.path() / name));
   }
 
   TempDir dir_;
@@ -261,7 +261,7 @@ TEST_F(TokenizeCommand, SaysInJsonWhatItDid) {
   const ProcessResult result = lathe(
       "tokenize --tokenizer bytes --out d --document-separator , --val-fraction 0.5 --json a.txt");
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  auto json = nlohmann::json::parse(result.out);
+  auto json = parse_json(result.out);
   EXPECT_EQ(json["out"], "d");
   EXPECT_GT(json["seconds"], 0);
   EXPECT_GT(json["bytes_per_second"], 0);
@@ -314,7 +314,7 @@ TEST_F(TokenizeCommand, ASignalLeavesNothing) {
 TEST_F(TokenizeCommand, InspectExplainsItsFiles) {
   dir_.write("a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"\"}\n{\"text\": \"\u00e9\"}\n");
   const auto facts = [&](const std::string& path) {
-    return nlohmann::json::parse(lathe("inspect --json " + path).out);
+    return parse_json(lathe("inspect --json " + path).out);
   };
   const auto documents = facts("a.jsonl");
   EXPECT_EQ(documents["documents"], 2);
@@ -379,7 +379,7 @@ TEST_F(TrainOnText, TokenisesOnceBesideTheRunAndSaysSo) {
             std::string::npos)
       << first.out;
   EXPECT_NE(read_file(dir_ / "runs/a/log.txt").find("tokenised in"), std::string::npos);
-  const auto keys = nlohmann::json::parse(lathe("inspect --json runs/a/tokens.json").out);
+  const auto keys = parse_json(lathe("inspect --json runs/a/tokens.json").out);
   EXPECT_EQ(keys["--train"], cache.filename().string());
   const std::string text = read_file(dir_ / "book.txt");
   const std::size_t boundary = text.size() * 9 / 10;
@@ -441,8 +441,7 @@ TEST_F(TrainOnText, JsonLinesAndSeparatorsNeedNoOtherTokenizer) {
   const ProcessResult parts =
       train("--train book.txt --document-separator story --token-cache cache --out runs/b");
   EXPECT_EQ(parts.exit_code, 0) << parts.err;
-  EXPECT_EQ(nlohmann::json::parse(read_file(only_folder_in("cache") / "dataset.json"))["documents"],
-            61);
+  EXPECT_EQ(parse_json(read_file(only_folder_in("cache") / "dataset.json"))["documents"], 61);
 }
 
 TEST_F(TrainOnText, ShardsSayWhichTokenizerMadeThem) {
@@ -465,17 +464,17 @@ TEST_F(TrainOnText, APlanTokenisesNothing) {
   const std::string plan =
       "plan --train book.txt --tokenizer tokenizer --json --out runs/a "
       "--layers 1 --heads 1 --channels 8 --context 16 --micro-batch 2";
-  auto json = nlohmann::json::parse(lathe(plan).out);
+  auto json = parse_json(lathe(plan).out);
   EXPECT_EQ(json["vocab"], 259);
   EXPECT_TRUE(json["steps"].is_null());
   EXPECT_FALSE(fs::exists(dir_ / "runs"));
   ASSERT_EQ(lathe("tokenize --tokenizer tokenizer --out d book.txt").exit_code, 0);
-  json = nlohmann::json::parse(
+  json = parse_json(
       lathe("plan --train d/train_000001.bin --val book.txt --json --out runs/a --model tiny").out);
   EXPECT_GT(json["steps"], 0);
   EXPECT_FALSE(fs::exists(dir_ / "runs"));
   ASSERT_EQ(train("--train book.txt --tokenizer tokenizer --out runs/b").exit_code, 0);
-  json = nlohmann::json::parse(lathe(plan).out);
+  json = parse_json(lathe(plan).out);
   EXPECT_GT(json["steps"], 10);
 }
 

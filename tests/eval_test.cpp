@@ -4,11 +4,11 @@
 
 #include <cmath>
 #include <csignal>
-#include <nlohmann/json.hpp>
 
 #include "lathe/commands.h"
 #include "lathe/evaluate.h"
 #include "support/error_of.h"
+#include "support/json.h"
 #include "support/open_files.h"
 #include "support/process.h"
 #include "support/shards.h"
@@ -68,7 +68,7 @@ class Eval : public testing::Test {
 
 TEST_F(Eval, GivesLossByTokenAndByByte) {
   const json result =
-      json::parse(eval({"--val", path("text.txt"), "--val-tokens", "160", "--json"}));
+      parse_json(eval({"--val", path("text.txt"), "--val-tokens", "160", "--json"}));
   const double loss = result.at("val_loss");
   EXPECT_EQ(result.at("tokens"), 160);
   EXPECT_EQ(result.at("bytes"), 160);
@@ -87,7 +87,7 @@ TEST_F(Eval, TokenisesTextAsTheModelDoes) {
   folder_->write("the.txt", text);
   train("the.txt", "the", {"--tokenizer", path("merges.txt")});
   const json result =
-      json::parse(eval({"--val", path("the.txt"), "--val-tokens", "160", "--json"}, "the"));
+      parse_json(eval({"--val", path("the.txt"), "--val-tokens", "160", "--json"}, "the"));
   EXPECT_EQ(result.at("tokens"), 160);
   EXPECT_EQ(result.at("bytes"), 80 * 3 + 80 * 1);
   EXPECT_DOUBLE_EQ(result.at("bits_per_byte"),
@@ -101,9 +101,9 @@ TEST_F(Eval, TokenisesDocumentsOfLines) {
   folder_->write("lines.txt", "one two three four, five six seven eight");
   folder_->write("lines.jsonl",
                  "{\"t\":\"one two three four, \"}\n{\"t\":\"five six seven eight\"}");
-  const json plain = json::parse(eval({"--val", path("lines.txt"), "--json"}));
+  const json plain = parse_json(eval({"--val", path("lines.txt"), "--json"}));
   const json lines =
-      json::parse(eval({"--val", path("lines.jsonl"), "--text-field", "t", "--json"}));
+      parse_json(eval({"--val", path("lines.jsonl"), "--text-field", "t", "--json"}));
   EXPECT_EQ(lines.at("tokens"), 32);
   EXPECT_EQ(lines.at("val_loss"), plain.at("val_loss"));
 }
@@ -114,7 +114,7 @@ TEST_F(Eval, AnswersMultipleChoiceAlone) {
   for (const char* micro_batch : {"1", "3", "8"}) {
     std::vector<std::string> more = arguments;
     more.insert(more.end(), {"--json", "--micro-batch", micro_batch});
-    const json result = json::parse(eval(more));
+    const json result = parse_json(eval(more));
     EXPECT_FALSE(result.contains("val_loss"));
     ASSERT_EQ(result.at("multiple_choice").size(), 1u);
     json task = result.at("multiple_choice")[0];
@@ -140,8 +140,8 @@ TEST_F(Eval, AnswersMultipleChoiceAlone) {
 }
 
 TEST_F(Eval, MeasuresSeveralThingsAtOnce) {
-  const json result = json::parse(eval({"--multiple-choice", path("task.jsonl"), path("task.jsonl"),
-                                        "--val", path("text.txt"), "--json"}));
+  const json result = parse_json(eval({"--multiple-choice", path("task.jsonl"), path("task.jsonl"),
+                                       "--val", path("text.txt"), "--json"}));
   EXPECT_EQ(result.at("multiple_choice").size(), 2u);
   EXPECT_TRUE(result.contains("val_loss"));
 }
@@ -150,7 +150,7 @@ TEST_F(Eval, MeasuresSeveralThingsAtOnce) {
 TEST_F(Eval, NamesAPathThatIsNoUtf8) {
   std::filesystem::copy(path("run"), path("run\xff"), std::filesystem::copy_options::recursive);
   const json result =
-      json::parse(eval({"--val", path("text.txt"), "--val-tokens", "160", "--json"}, "run\xff"));
+      parse_json(eval({"--val", path("text.txt"), "--val-tokens", "160", "--json"}, "run\xff"));
   const std::string checkpoint = result.at("checkpoint");
   EXPECT_NE(checkpoint.find("/run\xEF\xBF\xBD"), checkpoint.npos) << checkpoint;
 }

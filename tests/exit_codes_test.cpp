@@ -10,7 +10,6 @@
 #include <csignal>
 #include <filesystem>
 #include <new>
-#include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 #include <string>
@@ -19,6 +18,7 @@
 
 #include "lathe/help.h"
 #include "lathe/version.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 
@@ -42,7 +42,7 @@ class ExitCodes : public testing::Test {
                         .folder = dir_.path(),
                         .environment = {{"LATHE_LOG_EVERY", "7"}, {"OMP_NUM_THREADS", "1"}}});
   }
-  json file(const std::string& name) const { return json::parse(read_file(dir_.path() / name)); }
+  json file(const std::string& name) const { return parse_json(read_file(dir_.path() / name)); }
 
   void expect_result(const char* status, int exit_code) const {
     const json result = file("run/result.json");

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -18,6 +17,7 @@
 #include "lathe/options.h"
 #include "lathe/schedule.h"
 #include "support/device_tensors.h"
+#include "support/json.h"
 #include "support/temp_dir.h"
 #include "support/test_model.h"
 
@@ -140,7 +140,7 @@ class FrozenCheckpointOfARun : public testing::Test {
     std::istringstream text(read_file(folder_.path() / "run/metrics.jsonl", ExitCode::internal));
     std::vector<nlohmann::json> lines;
     for (std::string line; std::getline(text, line);) {
-      auto json = nlohmann::json::parse(line);
+      auto json = parse_json(line);
       if (json.contains(key)) lines.push_back(std::move(json));
     }
     return lines;
@@ -203,8 +203,7 @@ TEST_F(FrozenCheckpointOfARun, GoesOnToTheRecordedEnd) {
   const TrainState end = open_checkpoint(run).state;
   EXPECT_EQ(end.step, 15);
   EXPECT_EQ(end.guard.skipped_steps, 3);
-  const auto result =
-      nlohmann::json::parse(read_file(folder_.path() / "run/result.json", ExitCode::internal));
+  const auto result = parse_json(read_file(folder_.path() / "run/result.json", ExitCode::internal));
   EXPECT_EQ(result.at("end_detail"), "5 validations without a new best");
 }
 

@@ -2,11 +2,11 @@
 
 #include <bit>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "lathe/commands.h"
 #include "support/error_of.h"
 #include "support/host_backend.h"
+#include "support/json.h"
 #include "support/plain_model.h"
 #include "support/sample_checkpoint.h"
 #include "support/shards.h"
@@ -38,7 +38,7 @@ Output inspect(const std::vector<std::string>& paths, bool as_json,
 json facts_of(const std::string& path, const std::string& data_format = "auto") {
   const Output output = inspect({path}, true, data_format);
   EXPECT_EQ(output.error, "");
-  return json::parse(output.text);
+  return test::parse_json(output.text);
 }
 
 std::string save_checkpoint_of(const std::string& run, std::int64_t step) {
@@ -383,7 +383,7 @@ TEST(Inspect, ExplainsARunAsFarAsItIsSound) {
   fs::remove(newest + "/state.json");
   run.write("result.json", "{");
   const Output output = inspect({path}, true);
-  facts = json::parse(output.text);
+  facts = test::parse_json(output.text);
   EXPECT_EQ(facts["newest_whole_checkpoint"], "step-00000002");
   EXPECT_EQ(facts["problems"],
             json({path + "/result.json: not valid JSON at byte 2",
@@ -396,7 +396,7 @@ TEST(Inspect, PrintsAnObjectForEachPath) {
   const Output output =
       inspect({folder.write("a.txt", "x"), folder.write("b.txt", "\xff\n")}, true);
   EXPECT_EQ(std::count(output.text.begin(), output.text.end(), '\n'), 2);
-  EXPECT_EQ(json::parse(output.text.substr(output.text.find('\n')))["path"], folder / "b.txt");
+  EXPECT_EQ(test::parse_json(output.text.substr(output.text.find('\n')))["path"], folder / "b.txt");
 }
 
 TEST(Inspect, PrintsATableForReaders) {

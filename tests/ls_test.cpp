@@ -7,7 +7,6 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "lathe/folder_lock.h"
 #include "run/session_facts.h"
 #include "support/error_of.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 
@@ -336,17 +336,17 @@ TEST(RunTable, CsvComesBackAsItWas) {
 }
 
 TEST(RunTable, JsonHasEverything) {
-  const json runs = json::parse(runs_json(three_runs()));
+  const json runs = parse_json(runs_json(three_runs()));
   ASSERT_EQ(runs.size(), 3u);
   EXPECT_EQ(runs[0].at("path"), "/runs/lr1-s1");
   EXPECT_EQ(runs[0].at("seed"), 1);
   EXPECT_EQ(runs[1].at("options").at("lr"), 0.0001);
-  EXPECT_EQ(json::parse(runs_json({})), json::array());
+  EXPECT_EQ(parse_json(runs_json({})), json::array());
   const std::string odd = R"({"status":"failed","name":5,"path":[1],"options":"none"})";
-  const json run = json::parse(runs_json({summary("odd", odd, R"({"lr":1})")})).at(0);
+  const json run = parse_json(runs_json({summary("odd", odd, R"({"lr":1})")})).at(0);
   EXPECT_EQ(run.at("name"), "odd");
   EXPECT_EQ(run.at("path"), "/runs/odd");
-  EXPECT_EQ(run.at("options"), json::parse(R"({"lr":1})"));
+  EXPECT_EQ(run.at("options"), parse_json(R"({"lr":1})"));
 }
 
 TEST(RunTable, NoDamagedValueFillsALine) {
@@ -373,7 +373,7 @@ TEST_F(Ls, FindsRunsInFoldersAndBelowThem) {
             "name,status,lr\r\nb,finished,1\r\na,failed,2\r\n");
   EXPECT_EQ(ls("runs/b runs/b --csv --columns lr").out,
             "name,status,lr\r\nruns/b,finished,1\r\nruns/b,finished,1\r\n");
-  EXPECT_EQ(json::parse(ls("--json").out)[1].at("name"), "sweep/a");
+  EXPECT_EQ(parse_json(ls("--json").out)[1].at("name"), "sweep/a");
   EXPECT_NE(ls("--sort lr --reverse").out.find("\nsweep/a  failed"), std::string::npos);
   // By the headings that the table has.
   write_run("runs/c", "", result_of("failed", R"(,"wall_seconds":9,"tokens_per_second":1)"));

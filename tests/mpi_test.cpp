@@ -6,11 +6,11 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "lathe/files.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/run_output.h"
 #include "support/temp_dir.h"

@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "lathe/commands.h"
 #include "lathe/error.h"
 #include "lathe/files.h"
 #include "lathe/plot.h"
+#include "support/json.h"
 #include "support/picture_files.h"
 #include "support/temp_dir.h"
 

@@ -7,10 +7,10 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "plot/plot_scale.h"
+#include "support/json.h"
 #include "support/picture_files.h"
 
 namespace lathe {

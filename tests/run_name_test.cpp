@@ -4,11 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "support/error_of.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 
@@ -115,7 +115,7 @@ class NamedRuns : public testing::Test {
   }
 
   std::string status(const std::string& folder) const {
-    return nlohmann::json::parse(read_file(dir_ / (folder + "/result.json"))).at("status");
+    return parse_json(read_file(dir_ / (folder + "/result.json"))).at("status");
   }
 
   TempDir dir_;
@@ -178,7 +178,7 @@ TEST_F(NamedRuns, AreShownByPlan) {
         .out;
   };
   EXPECT_NE(plan("").find("folder       x/s1337\n"), std::string::npos) << plan("");
-  EXPECT_EQ(nlohmann::json::parse(plan(" --json")).at("out"), "x/s1337");
+  EXPECT_EQ(parse_json(plan(" --json")).at("out"), "x/s1337");
   EXPECT_FALSE(fs::exists(dir_.path() / "x"));
 }
 

@@ -6,13 +6,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <random>
 
 #include "lathe/bf16.h"
 #include "support/compare.h"
 #include "support/error_of.h"
 #include "support/host_backend.h"
+#include "support/json.h"
 #include "support/temp_dir.h"
 
 namespace lathe {
@@ -209,7 +209,7 @@ struct PlainFile {
   explicit PlainFile(const std::string& bytes) {
     std::uint64_t length = 0;
     std::memcpy(&length, bytes.data(), 8);
-    header = json::parse(bytes.substr(8, length));
+    header = test::parse_json(bytes.substr(8, length));
     header_end = 8 + length;
     data = bytes.substr(header_end);
   }
@@ -236,7 +236,7 @@ TEST(WriteSafetensors, WritesTheFormat) {
 
   const std::string bytes = test::read_file(folder / "x");
   const PlainFile file(bytes);
-  EXPECT_EQ(file.header, json::parse(R"({
+  EXPECT_EQ(file.header, test::parse_json(R"({
     "__metadata__": {"format": "lathe", "heads": "3"},
     "z.first": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
     "b": {"dtype": "BF16", "shape": [3], "data_offsets": [24, 30]},

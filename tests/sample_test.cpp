@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <csignal>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "lathe/commands.h"
 #include "lathe/model_files.h"
 #include "lathe/stop_signal.h"
+#include "support/json.h"
 #include "support/plain_model.h"
 #include "support/temp_dir.h"
 #include "support/test_model.h"
@@ -198,7 +198,7 @@ class SampleCommand : public testing::Test {
     arguments.insert(arguments.end(), {"--checkpoint", path_, "--json", "--device=cpu"});
     testing::internal::CaptureStdout();
     EXPECT_EQ(sample_command(parse_options(Command::sample, arguments, {})), 0);
-    return nlohmann::json::parse(testing::internal::GetCapturedStdout()).at("samples").at(0);
+    return test::parse_json(testing::internal::GetCapturedStdout()).at("samples").at(0);
   }
 
   // What the model finds likeliest behind tokens.

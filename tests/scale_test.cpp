@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "lathe/model_files.h"
 #include "lathe/plan.h"
 #include "lathe/sharding.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 
@@ -235,7 +235,7 @@ class PlanCommand : public testing::Test {
   nlohmann::json scale(const std::string& words) const {
     const test::ProcessResult result = plan(words + " --json");
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    return nlohmann::json::parse(result.out).at("scale");
+    return test::parse_json(result.out).at("scale");
   }
 
   test::TempDir folder_;
@@ -285,7 +285,7 @@ TEST_F(PlanCommand, RefusesABatchThatRanksCannotShare) {
 
 TEST_F(PlanCommand, SaysNothingOfRanksUnasked) {
   const test::ProcessResult result = plan("--model gpt2 --json");
-  EXPECT_FALSE(nlohmann::json::parse(result.out).contains("scale"));
+  EXPECT_FALSE(test::parse_json(result.out).contains("scale"));
 }
 
 }  // namespace

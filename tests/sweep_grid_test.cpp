@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "lathe/error.h"
 #include "support/error_of.h"
+#include "support/json.h"
 #include "support/temp_dir.h"
 #include "sweep/gpu_slots.h"
 #include "sweep/sweep_runs.h"

@@ -9,13 +9,13 @@
 #include <csignal>
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "lathe/folder_lock.h"
+#include "support/json.h"
 #include "support/process.h"
 #include "support/temp_dir.h"
 #include "sweep/child_log.h"
@@ -59,7 +59,7 @@ class Sweep : public testing::Test {
                         .folder = dir_.path()});
   }
   json record(const std::string& folder = "runs") const {
-    return json::parse(read_file(dir_ / (folder + "/sweep.json")));
+    return parse_json(read_file(dir_ / (folder + "/sweep.json")));
   }
   json run(const std::string& name) const {
     const json all = record();
@@ -124,11 +124,11 @@ TEST_F(Sweep, RunsTheWholeGridAndThenNothingMore) {
   ASSERT_EQ(sweep_json.at("runs").size(), 4u);
   const json& last = sweep_json.at("runs").back();
   EXPECT_EQ(last.at("name"), "lr0.01-seed2");
-  EXPECT_EQ(last.at("options"), json::parse(R"({"lr":0.01,"seed":2})"));
+  EXPECT_EQ(last.at("options"), parse_json(R"({"lr":0.01,"seed":2})"));
   EXPECT_EQ(last.at("status"), "finished");
   EXPECT_EQ(last.at("step"), 4);
   EXPECT_EQ(last.at("attempts"), 1);
-  const json result = json::parse(bytes("runs/lr0.01-seed2/result.json"));
+  const json result = parse_json(bytes("runs/lr0.01-seed2/result.json"));
   EXPECT_EQ(last.at("best_val_loss"), result.at("best_val_loss"));
   EXPECT_NE(bytes("runs/lr0.01-seed2.log").find("lathe train --out=runs/lr0.01-seed2"),
             std::string::npos);
@@ -137,7 +137,7 @@ TEST_F(Sweep, RunsTheWholeGridAndThenNothingMore) {
   const ProcessResult second = sweep("--json");
   EXPECT_EQ(second.exit_code, 0);
   EXPECT_EQ(lines(second.err, "start "), 0u) << second.err;
-  EXPECT_EQ(json::parse(second.out), record());
+  EXPECT_EQ(parse_json(second.out), record());
   EXPECT_EQ(bytes("runs/lr0.01-seed1/result.json"), before);
 }
 
@@ -150,7 +150,7 @@ TEST_F(Sweep, OfADryRunNothingIsWritten) {
             "start   seed1  waiting   runs/seed1  --seed 1\n"
             "start   seed2  waiting   runs/seed2  --seed 2\n");
   EXPECT_FALSE(fs::exists(dir_ / "runs"));
-  EXPECT_EQ(json::parse(sweep("--dry-run --json").out).at("runs").size(), 2u);
+  EXPECT_EQ(parse_json(sweep("--dry-run --json").out).at("runs").size(), 2u);
 }
 
 TEST_F(Sweep, ThreadsAreSharedUnlessTheyAreGiven) {
@@ -201,7 +201,7 @@ TEST_F(Sweep, ADivergedRunIsAResult) {
 TEST_F(Sweep, AKilledRunIsTriedAgain) {
   write_grid("[grid]\nseed = [1, 2]\n", "steps = 300\ncheckpoint-every = 10\n");
   const auto kill_run = [&](pid_t) {
-    kill(json::parse(bytes("runs/seed1/result.json")).at("pid").get<pid_t>(), SIGKILL);
+    kill(parse_json(bytes("runs/seed1/result.json")).at("pid").get<pid_t>(), SIGKILL);
   };
   const ProcessResult ended = sweep_until("seed1", 20, kill_run, "--retries 1");
   EXPECT_EQ(ended.exit_code, 0) << ended.out;
@@ -226,7 +226,7 @@ TEST_F(Sweep, AKilledSweepLeavesNoProcessAndLosesNothing) {
     return !FolderLock::is_held(dir_ / "runs/seed1") && !FolderLock::is_held(dir_ / "runs/seed2");
   }));
   EXPECT_EQ(run("seed1").at("status"), "running");  // it was killed before it could say more
-  EXPECT_EQ(json::parse(bytes("runs/seed2/result.json")).at("status"), "stopped");
+  EXPECT_EQ(parse_json(bytes("runs/seed2/result.json")).at("status"), "stopped");
 
   const ProcessResult second = sweep("--jobs 2");
   ASSERT_EQ(second.exit_code, 0) << second.out << second.err;
@@ -261,7 +261,7 @@ TEST_F(Sweep, ASecondSignalEndsAllAtOnce) {
   write_grid(kTwoSeeds, "steps = 100000\n");
   // A stopped process cannot save: what the sweep waits for does not come.
   const auto stop_twice = [&](pid_t pid) {
-    const auto child = json::parse(bytes("runs/seed1/result.json")).at("pid").get<pid_t>();
+    const auto child = parse_json(bytes("runs/seed1/result.json")).at("pid").get<pid_t>();
     kill(child, SIGSTOP);
     kill(pid, SIGINT);
     usleep(700'000);
@@ -298,7 +298,7 @@ TEST_F(Sweep, RunsOnSeveralGpusTakeTurns) {
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_EQ(refused.err, "lathe: --jobs 2: runs with gpus would share them; must be 1\n");
   const ProcessResult shown = sweep("--dry-run --jobs 1 --json");
-  EXPECT_EQ(json::parse(shown.out).at("jobs"), 1) << shown.err;
+  EXPECT_EQ(parse_json(shown.out).at("jobs"), 1) << shown.err;
 }
 
 TEST_F(Sweep, AFolderOfAnotherKindIsRefused) {

@@ -11,7 +11,6 @@
 #include <csignal>
 #include <filesystem>
 #include <future>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <thread>
@@ -21,6 +20,7 @@
 #include "lathe/stop_signal.h"
 #include "support/error_of.h"
 #include "support/file_size_limit.h"
+#include "support/json.h"
 #include "support/shards.h"
 #include "support/temp_dir.h"
 #include "support/tokenize_in_memory.h"

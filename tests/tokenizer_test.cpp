@@ -9,11 +9,11 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "data/text_reader.h"
 #include "lathe/files.h"
 #include "support/error_of.h"
+#include "support/json.h"
 #include "support/temp_dir.h"
 #include "tokenizer/bpe_words.h"
 #include "tokenizer/unicode.h"
@@ -194,7 +194,7 @@ class Digest {
 };
 
 nlohmann::json golden() {
-  return nlohmann::json::parse(std::ifstream(LATHE_GOLDEN_DIR "/tokenizer.json"));
+  return test::parse_json(test::read_file(LATHE_GOLDEN_DIR "/tokenizer.json"));
 }
 
 // Calls check(name, what is expected) for each family that can be made here.

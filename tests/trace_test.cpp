@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "lathe/files.h"
 #include "lathe/stop_signal.h"
 #include "support/error_of.h"
+#include "support/json.h"
 #include "support/small_run.h"
 #include "support/thread_ranks.h"
 
@@ -36,7 +36,7 @@ std::string text() {
 }
 
 json parsed(const Trace::Text& rank) {
-  return json::parse("[" + rank.events + "]");
+  return test::parse_json("[" + rank.events + "]");
 }
 
 // A span of a trace, in nanoseconds.
@@ -150,7 +150,7 @@ TEST(Trace, JoinsRanks) {
   const Trace::Text ranks[] = {first.finish(first.started()), second.finish(first.started())};
   const test::TempDir folder;
   write_trace(folder / "trace.json", ranks);
-  const json file = json::parse(test::read_file(folder / "trace.json"));
+  const json file = test::parse_json(test::read_file(folder / "trace.json"));
   const std::vector<Shown> all = spans(file.at("traceEvents"));
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[0].rank, 0);
@@ -162,7 +162,7 @@ TEST(Trace, JoinsRanks) {
 class TraceOfRun : public testing::Test {
  protected:
   std::vector<Shown> trace(const std::string& name) const {
-    return spans(json::parse(test::read_file(file(name))).at("traceEvents"));
+    return spans(test::parse_json(test::read_file(file(name))).at("traceEvents"));
   }
   std::string file(const std::string& name) const { return runs_.path(".", name); }
 
@@ -257,7 +257,7 @@ TEST_F(TraceOfRun, ShowsSavingBesideTheStep) {
   ASSERT_EQ(runs_.train("run", {"--trace", file("t.json"), "--profile-steps=2:6",
                                 "--checkpoint-every=1", "--channels=64"}),
             0);
-  const json events = json::parse(test::read_file(file("t.json"))).at("traceEvents");
+  const json events = test::parse_json(test::read_file(file("t.json"))).at("traceEvents");
   const std::map<int, std::string> rows = row_names(events);
   const std::vector<Shown> all = spans(events);
   bool is_beside = false;
@@ -293,7 +293,7 @@ TEST_F(TraceOfRun, OfAResumedRunShowsItsOwnSteps) {
 
 TEST_F(TraceOfRun, MayLieInTheRunFolder) {
   ASSERT_EQ(runs_.train("run", {"--trace", runs_.path("run", "trace.json")}), 0);
-  EXPECT_FALSE(json::parse(runs_.file("run", "trace.json")).at("traceEvents").empty());
+  EXPECT_FALSE(test::parse_json(runs_.file("run", "trace.json")).at("traceEvents").empty());
 }
 
 TEST_F(TraceOfRun, IsRefusedBeforeTheRunWhereItCannotBeWritten) {

@@ -10,7 +10,6 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -23,6 +22,7 @@
 #include "lathe/stop_signal.h"
 #include "support/error_of.h"
 #include "support/file_size_limit.h"
+#include "support/json.h"
 #include "support/temp_dir.h"
 #include "support/test_device.h"
 
@@ -73,7 +73,7 @@ class Train : public testing::Test {
   }
 
   nlohmann::json result(const std::string& name) const {
-    return nlohmann::json::parse(file(name, "result.json"));
+    return test::parse_json(file(name, "result.json"));
   }
 
   // Values of `key` in metrics.jsonl, one per line that has it.
@@ -81,7 +81,7 @@ class Train : public testing::Test {
     std::vector<double> values;
     std::istringstream lines(file(name, "metrics.jsonl"));
     for (std::string line; std::getline(lines, line);) {
-      const auto json = nlohmann::json::parse(line);
+      const auto json = test::parse_json(line);
       if (json.contains(key)) values.push_back(json.at(key).get<double>());
     }
     return values;
@@ -172,7 +172,7 @@ std::string llmc_lines(const std::string& metrics) {
   std::string text;
   std::istringstream lines(metrics);
   for (std::string line; std::getline(lines, line);) {
-    const auto json = nlohmann::json::parse(line);
+    const auto json = test::parse_json(line);
     if (json.contains("event")) continue;  // llm.c has none
     std::array<char, 100> row{};
     if (json.contains("val/loss")) {
@@ -226,7 +226,7 @@ TEST_F(Train, AutoResumeStartsGoesOnAndRests) {
   const std::string metrics = file("run", "metrics.jsonl"), done = file("run", "result.json");
   ASSERT_EQ(train("run", {"--resume=auto"}), 0);
   EXPECT_EQ(file("run", "metrics.jsonl"), metrics);
-  EXPECT_EQ(nlohmann::json::parse(done).at("val_loss"), result("run").at("val_loss"));
+  EXPECT_EQ(test::parse_json(done).at("val_loss"), result("run").at("val_loss"));
 }
 
 // Going back to an older checkpoint neither mixes its future with the one that was nor loses that.
@@ -261,7 +261,7 @@ TEST_F(Train, AnInterruptedRunHasTheSameMetrics) {
     std::vector<nlohmann::json> all;
     std::istringstream lines(file(name, "metrics.jsonl"));
     for (std::string line; std::getline(lines, line);) {
-      auto values = nlohmann::json::parse(line);
+      auto values = test::parse_json(line);
       values.erase("perf/tokens_per_second");
       if (!values.contains("event")) all.push_back(std::move(values));
     }
@@ -270,7 +270,7 @@ TEST_F(Train, AnInterruptedRunHasTheSameMetrics) {
   const std::vector<std::string> options = {"--val-every=2", "--checkpoint-every=4", "--keep=0",
                                             "--sample-every=4"};
   ASSERT_EQ(train("whole", options), 0);
-  const auto state = nlohmann::json::parse(file("whole", "checkpoints/step-00000004/state.json"));
+  const auto state = test::parse_json(file("whole", "checkpoints/step-00000004/state.json"));
   EXPECT_EQ(state.at("state").at("validated_step"), 2);
   for (const int step :
        {3, 4, 6}) {  // of validations that are not due, are due, have no checkpoint

@@ -105,7 +105,7 @@ std::string xml_problem(const std::string& text) {
 nlohmann::json page_data(const std::string& page) {
   const std::string begin = "<script id=\"data\" type=\"application/json\">";
   const std::size_t from = page.find(begin) + begin.size();
-  return nlohmann::json::parse(page.substr(from, page.find("</script>", from) - from));
+  return parse_json(page.substr(from, page.find("</script>", from) - from));
 }
 
 }  // namespace lathe::test

@@ -1,8 +1,9 @@
 // What `lathe plot` writes, read by what knows nothing of Lathe: its XML, and the data of its page.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
+
+#include "support/json.h"
 
 namespace lathe::test {
 

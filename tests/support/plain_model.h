@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "lathe/model_config.h"
+#include "support/json.h"
 
 namespace lathe::test {
 

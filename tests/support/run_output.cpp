@@ -1,8 +1,8 @@
 #include "support/run_output.h"
+#include "support/json.h"
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "support/temp_dir.h"
@@ -10,14 +10,14 @@
 namespace lathe::test {
 
 nlohmann::json result_of(const std::filesystem::path& run) {
-  return nlohmann::json::parse(read_file(run / "result.json"));
+  return parse_json(read_file(run / "result.json"));
 }
 
 std::vector<nlohmann::json> lines_of(const std::filesystem::path& run, const std::string& key) {
   std::vector<nlohmann::json> found;
   std::istringstream text(read_file(run / "metrics.jsonl"));
   for (std::string line; std::getline(text, line);) {
-    auto json = nlohmann::json::parse(line);
+    auto json = parse_json(line);
     if (json.contains(key)) found.push_back(std::move(json));
   }
   return found;

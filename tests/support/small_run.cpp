@@ -59,7 +59,7 @@ nlohmann::json SmallRuns::result(const std::string& name) const {
 
 nlohmann::json SmallRuns::state(const std::string& name, std::int64_t step) const {
   const std::string text = read_file(checkpoint_of(path(name), step) / "state.json");
-  return nlohmann::json::parse(text).at("state");
+  return parse_json(text).at("state");
 }
 
 std::vector<nlohmann::json> SmallRuns::lines(const std::string& name,

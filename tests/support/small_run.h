@@ -3,13 +3,13 @@
 
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "lathe/backend.h"
 #include "lathe/options.h"
+#include "support/json.h"
 #include "support/temp_dir.h"
 
 namespace lathe::test {
