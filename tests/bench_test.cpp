@@ -97,11 +97,12 @@ TEST(Bench, WithoutAFloorNothingIsComparedWithOne) {
   EXPECT_EQ(bench_text(alone).find("floor"), std::string::npos);
 }
 
-// A real step, timed by the program: what it says of it is consistent.
+// A real step, timed by the program: what it says of it is consistent. (Of 128 channels and tokens
+// nothing is padded.)
 TEST(Bench, TimesAStep) {
   const std::string shape =
-      "--layers 1 --heads 1 --channels 16 --context 8 --vocab 33 --micro-batch 2 --steps 1 "
-      "--threads 1 --device cpu --json";
+      "--layers 1 --heads 1 --channels 128 --context 8 --vocab 128 --micro-batch 2 "
+      "--batch-tokens 32 --steps 1 --threads 1 --device cpu --json";
   const ProcessResult bare =
       run_process({.arguments = lathe_arguments("bench --no-floor " + shape), .folder = "/"});
   ASSERT_EQ(bare.exit_code, 0) << bare.err;
@@ -130,6 +131,15 @@ TEST(Bench, TimesAStep) {
   EXPECT_NEAR(gap.at("ms").get<double>() - gap.at("floor_ms").get<double>(), 1e3 * widest,
               1e-6 * widest);
   EXPECT_EQ(said.at("operations").size(), 12u);
+
+  // Both micro-steps write gradients, the second reads them, then the norm does; AdamW moves seven
+  // values of each parameter.
+  const double expected = said.at("parameters").get<double>() * 4 * (2 + 1 + 1 + 7);
+  const double bytes = 1e6 * said.at("floor_memory_ms").get<double>() *
+                       ceilings.at("triad_gbytes_per_second").get<double>();
+  EXPECT_NEAR(bytes, expected, 1e-9 * expected);
+  EXPECT_DOUBLE_EQ(said.at("floor_ms"), said.at("floor_products_ms").get<double>() +
+                                            said.at("floor_memory_ms").get<double>());
 }
 
 }  // namespace

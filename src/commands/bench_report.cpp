@@ -124,6 +124,8 @@ std::string bench_json(const BenchReport& report) {
     const Gap gap = widest_gap(report);
     json["mfu"] = report.utilization;
     json["floor_ms"] = 1e3 * floor.seconds();
+    json["floor_products_ms"] = 1e3 * floor.products;
+    json["floor_memory_ms"] = 1e3 * floor.memory;
     json["times_floor"] = report.step_seconds / floor.seconds();
     json["product_gflops_per_second"] = 1e-9 * floor.product_rate;
     json["ceilings"] = ceilings_json(floor.ceilings);
